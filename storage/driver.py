@@ -1,0 +1,229 @@
+"""StorageDriver: the contract between the registry and a place that keeps objects under keys.
+
+A driver knows keys, bytes and ranges; it never sees a digest, a tag or a manifest. `storage/testing.py` checks every
+sentence below on any driver. What holds for all verbs:
+
+- A key is `a/b/c`: components of letters, digits, `.`, `_`, `-`; no leading slash. A folder is what keys have in
+  common; it exists while a key lies below it, and an emptied folder is not listed.
+- An object appears whole or not at all, and what a verb has returned for survives a crash of the process and, where the
+  medium can promise it, of the machine. A verb that was cancelled or that raised has happened wholly or not at all,
+  except `append`, which may have stored a prefix of its chunks.
+- No verb needs a lock across calls, and none may hold one while it waits for its caller's chunks.
+- Faults of the store raise Unavailable (StorageFull where space is the reason), never ObjectNotFound.
+- Nothing grows with the size of an object: readers yield chunks of at most about 1 MiB and suspend at least once a
+  chunk.
+
+Stages are objects that are still growing. Any process can go on with a stage: its name is a string, and `find_stage`
+gives it again for a key. Its bytes may already be visible under the key (on a filesystem the growing file is the object),
+so keys that readers look at are staged directly only where `stages_are_hidden` says so.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import BinaryIO, NewType, Self
+
+from storage.errors import Unavailable
+from storage.ranges import ByteRange, RangeRequest
+
+CHUNK = 1 << 20
+"""Bytes that a reader yields, and an append stores, at a time."""
+
+_KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+
+Stage = NewType("Stage", str)
+"""Names an object that is still growing. It can be kept, printed and used by another process."""
+
+Tap = Callable[[bytes | memoryview], None]
+"""Called with bytes in the order in which they were stored, possibly in another thread, never concurrently."""
+
+
+def check_key(key: str) -> str:
+    """Returns key. Raises ValueError for what no layout function makes, such as `..`: defence in depth."""
+    if not _KEY.fullmatch(key) or ".." in key.split("/") or "." in key.split("/"):
+        raise ValueError(f"not a storage key: {key!r}")
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says of an object. size in bytes; modified in seconds since 1970 by the store's clock.
+
+    version: changes whenever the object is written again; compared, never parsed.
+    """
+
+    key: str
+    size: int
+    version: str
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageInfo:
+    """offset: bytes stored so far. modified: seconds since 1970, store's clock, of the last change."""
+
+    offset: int
+    modified: float
+
+
+class ObjectReader(ABC):
+    """An open object or a range of it. Whoever opened it closes it.
+
+    size: bytes of the whole object.   span: the bytes that this reader yields.
+    file: an open local file that holds the object, for servers that can send files; None elsewhere. It is the reader's:
+    duplicate the descriptor to use it after aclose.
+    """
+
+    size: int
+    span: ByteRange
+    file: BinaryIO | None = None
+
+    @abstractmethod
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes of span, once. Raises Unavailable when the store fails or ends early: never a quiet short end."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Release what is held. Idempotent; never raises for what happened before."""
+
+    async def read(self, limit: int) -> bytes:
+        """All bytes of a small span. Raises Unavailable when there are more than `limit`."""
+        if len(self.span) > limit:
+            raise Unavailable(f"an object of {len(self.span)} bytes stands where at most {limit} are expected")
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class StorageDriver(ABC):
+    """Where objects live. Made by a factory (storage/drivers); `aclose` ends it."""
+
+    name: str
+    """For the start banner: "filesystem at /var/lib/registry"; no secrets."""
+
+    stages_are_hidden: bool = False
+    """Are a stage's bytes invisible under its key until `complete`?"""
+
+    # Reading
+
+    @abstractmethod
+    async def open(self, key: str, range: RangeRequest | None = None) -> ObjectReader:
+        """Open an object, or a range of it, in one trip. Raises ObjectNotFound; RangeNotSatisfiable."""
+
+    async def read(self, key: str, limit: int = 16 << 20) -> bytes:
+        """All bytes of a small object: a link, a manifest. Raises ObjectNotFound; Unavailable above `limit` bytes."""
+        async with await self.open(key) as reader:
+            return await reader.read(limit)
+
+    @abstractmethod
+    async def head(self, key: str) -> ObjectInfo:
+        """Raises ObjectNotFound."""
+
+    @abstractmethod
+    def list_objects(self, prefix: str, after: str = "") -> AsyncIterator[ObjectInfo]:
+        """Every object below the folder `prefix` (whole components; "" is the root) with key > after, ordered by key.
+
+        What is written or deleted meanwhile may or may not be listed; all else is listed once.
+        """
+
+    @abstractmethod
+    async def list_folders(
+        self, prefix: str, *, after: str = "", limit: int | None = None, containing: str = ""
+    ) -> list[str]:
+        """Names of the folders directly below `prefix`, ordered by code point, those > after, at most `limit` of them.
+
+        containing: a key relative to such a folder: folders that lack an object there are left out.
+        """
+
+    @abstractmethod
+    async def url(self, key: str, method: str, expires: float) -> str | None:
+        """Where anybody may `method` (GET or HEAD) the object for `expires` seconds, or None: not offered."""
+
+    @abstractmethod
+    async def now(self) -> float:
+        """The store's clock, in seconds since 1970: ages are measured by it alone."""
+
+    # Writing
+
+    @abstractmethod
+    async def put(
+        self, key: str, data: bytes, *, if_absent: bool = False, if_version: str | None = None, private: bool = False
+    ) -> str:
+        """Store a small object; a reader sees the old bytes or the new. Returns its version.
+
+        if_absent: only where nothing is stored; if_version: only over that version: else PreconditionFailed,
+        atomically, also against other processes. private: for the registry's user alone, where the store knows users.
+        """
+
+    @abstractmethod
+    async def delete(self, key: str) -> None:
+        """Remove an object, and the folders that this empties. Idempotent."""
+
+    @abstractmethod
+    async def delete_tree(self, prefix: str) -> None:
+        """Remove all objects below the folder `prefix`, and the folders that this empties. Idempotent.
+
+        What is put below it meanwhile survives or goes, object by object.
+        """
+
+    @abstractmethod
+    async def move(self, source: str, target: str, size: int) -> None:
+        """Give an object of `size` bytes another key, replacing what is there; it is never seen in part.
+
+        Raises ObjectNotFound; OffsetMismatch when the source has another size (a late append): then nothing moved.
+        """
+
+    @abstractmethod
+    async def touch(self, key: str) -> None:
+        """Set the time of modification to now: the object is in use. Raises ObjectNotFound."""
+
+    # Stages: objects that grow
+
+    @abstractmethod
+    async def begin(self, key: str) -> Stage:
+        """Start an empty stage of that key, in place of any older one."""
+
+    @abstractmethod
+    async def find_stage(self, key: str) -> Stage:
+        """The stage of that key, which any process may have begun. Raises ObjectNotFound, here or at its first use."""
+
+    @abstractmethod
+    async def append(self, stage: Stage, offset: int, chunks: AsyncIterator[bytes], tap: Tap | None = None) -> int:
+        """Add chunks to the stage, whose length the caller believes to be `offset`. Returns the new length in bytes.
+
+        tap: called with every piece once it is stored, in order (the caller's running hash), off the event loop.
+        Raises ObjectNotFound without a stage; OffsetMismatch before reading any chunk, and between chunks when somebody
+        else has appended meanwhile (then nothing of theirs is lost, and ours ends where theirs began).
+        When chunks itself raises, what it gave before is stored, and its error is raised on. When the call is cancelled
+        a prefix may be stored: ask stage_info.
+        """
+
+    @abstractmethod
+    async def stage_info(self, stage: Stage) -> StageInfo:
+        """Raises ObjectNotFound."""
+
+    @abstractmethod
+    async def complete(self, stage: Stage, size: int) -> None:
+        """Make the staged bytes an object under the stage's key, durable and readable. Idempotent.
+
+        Raises ObjectNotFound without a stage; OffsetMismatch when it does not have `size` bytes: then it stays a stage.
+        A later append may go on with it (drivers for which that is dear copy).
+        """
+
+    @abstractmethod
+    async def abort(self, stage: Stage) -> None:
+        """Drop a stage and what it holds, visible or not. Idempotent."""
+
+    # Life
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Release connections, threads and files. Idempotent."""
