@@ -14,8 +14,8 @@ sentence below on any driver. What holds for all verbs:
   chunk.
 
 Stages are objects that are still growing. Any process can go on with a stage: its name is a string, and `find_stage`
-gives it again for a key. Its bytes may already be visible under the key (on a filesystem the growing file is the object),
-so keys that readers look at are staged directly only where `stages_are_hidden` says so.
+gives it again for a key. Its bytes may already be visible under the key (on a filesystem the growing file is the
+object), so keys that readers look at are staged directly only where `stages_are_hidden` says so.
 """
 
 import re
