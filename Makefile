@@ -30,3 +30,10 @@ lint: $(STAMP) ## ruff and mypy
 format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+.PHONY: clients clients-packages
+clients: $(STAMP) ## docker, containerd, skopeo, oras and the like against our registry (as root)
+	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
+
+clients-packages: ## install the Debian packages that `make clients` needs
+	tests/clients/install.sh

@@ -1,0 +1,172 @@
+"""Private daemons: containerd, dockerd and the registry itself, each in its own folder, each ended whatever happens.
+
+Rules: nothing outside the given folder is used (sockets, state, configuration); a daemon dies with the process that
+started it, even when that is killed; what it logs goes to a file that a failing test prints.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .shell import CommandFailed, Shell
+from .tools import ROOT, find
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+@contextmanager
+def daemon(shell: Shell, argv: list[str | Path], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
+    """Run a process for the time of the block; it is up when `ready` says so."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            # The parent-death signal covers what `finally` cannot: a pytest that is killed itself.
+            ["setpriv", "--pdeathsig", "TERM", *map(str, argv)],
+            env=shell.env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until_ready(process, ready, log)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not ready():
+        try:
+            process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() < deadline:
+                continue
+        raise CommandFailed(f"did not start: {process.args!r}\n{tail(log)}")
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, on IPv4 and IPv6 alike (`localhost` is either)."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def moorage(shell: Shell, folder: Path, log: Path, *, settings: str = "", http: str = "") -> Iterator[int]:
+    """Run `registry serve` of this work tree with deletes on; yields its port. `settings`, `http`: more YAML lines."""
+    port = free_port()
+    folder.mkdir(parents=True)
+    config = folder / "config.yml"
+    config.write_text(
+        "version: 0.1\n"
+        f"storage:\n  filesystem:\n    rootdirectory: {folder}/data\n  delete:\n    enabled: true\n"
+        f"http:\n  addr: 127.0.0.1:{port}\n{http}{settings}"
+    )
+    command: list[str | Path] = [Path(sys.executable).with_name("registry"), "serve", config]
+    with daemon(shell, command, log, lambda: accepts(port)):
+        yield port
+
+
+@contextmanager
+def containerd(shell: Shell, folder: Path, log: Path) -> Iterator[Path]:
+    """Run containerd; yields its socket."""
+    folder.mkdir(parents=True)
+    address = folder / "containerd.sock"
+    config = folder / "config.toml"
+    config.write_text(
+        f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
+        # Kubernetes' parts would look for networks and listen on paths of the machine.
+        'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images",'
+        ' "io.containerd.cri.v1.runtime", "io.containerd.nri.v1.nri"]\n'
+        f'[grpc]\naddress = "{address}"\n'
+        f'[plugins."io.containerd.internal.v1.opt"]\npath = "{folder}/opt"\n'
+    )
+    ctr = ("ctr", "--address", address)
+
+    def ready() -> bool:
+        return address.exists() and succeeds(shell, *ctr, "version")
+
+    try:
+        with daemon(shell, [required("containerd"), "--config", config, "--log-level", "warn"], log, ready):
+            try:
+                yield address
+            finally:
+                end_containers(shell, address)
+    finally:
+        unmount(folder)
+
+
+def end_containers(shell: Shell, address: Path) -> None:
+    """Kill what a failed test left running: containers outlive their containerd."""
+    for namespace in shell("ctr", "--address", address, "namespaces", "ls", "-q").out.split():
+        ctr = ("ctr", "--address", str(address), "--namespace", namespace)
+        for task in shell(*ctr, "tasks", "ls", "-q").out.split():
+            shell(*ctr, "tasks", "rm", "--force", task)
+
+
+@contextmanager
+def dockerd(shell: Shell, folder: Path, log: Path, containerd_address: Path) -> Iterator[str]:
+    """Run dockerd over a containerd of ours; yields the address for DOCKER_HOST."""
+    folder.mkdir(parents=True)
+    host = f"unix://{folder}/docker.sock"
+    config = folder / "daemon.json"  # an /etc/docker/daemon.json would clash with our flags
+    config.write_text("{}\n")
+    command: list[str | Path] = [
+        required("dockerd"),
+        *("--config-file", config, "--host", host, "--containerd", containerd_address),
+        *("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "docker.pid"),
+        # No rule of the machine's firewall is touched and no bridge is made: containers run with `--network none`.
+        *("--iptables=false", "--ip6tables=false", "--bridge=none"),
+    ]
+    try:
+        with daemon(shell, command, log, lambda: succeeds(shell, "docker", "--host", host, "version")):
+            yield host
+    finally:
+        unmount(folder)
+
+
+def required(command: str) -> str:
+    path = find(command)
+    assert path is not None, command  # conftest.py has checked tools.CLIENTS
+    return path
+
+
+def succeeds(shell: Shell, command: str, *arguments: str | Path) -> bool:
+    try:
+        shell(command, *arguments)
+    except CommandFailed:
+        return False
+    return True
+
+
+def unmount(folder: Path) -> None:
+    """Unmount what a daemon left below a folder (dockerd leaves its network namespace), so that it can be removed."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted((m for m in mounts if Path(m).is_relative_to(folder)), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=True)
+
+
+__all__ = ["ROOT", "containerd", "daemon", "dockerd", "free_port", "moorage", "tail"]
