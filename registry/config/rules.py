@@ -1,0 +1,90 @@
+"""What must hold between settings. Each rule takes the Config and the origins, and raises, warns or completes it.
+
+A protection that is half configured stops the start: distribution serves plain HTTP for a key without a certificate.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from . import model
+from .errors import ConfigError
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:\[\]]*):([0-9]{1,5})")
+
+
+def apply(config: model.Config, origins: Mapping[str, str]) -> tuple[model.Config, list[str]]:
+    _address(config.http, origins)
+    _auth(config.auth, origins)
+    warnings = [*_tls(config.http.tls, origins), *_urls(config.http, origins)]
+    validation, more = _validation(config.validation, origins)
+    return replace(config, validation=validation), [*warnings, *more]
+
+
+def _origin(origins: Mapping[str, str], path: str) -> str:
+    found = origins.get(path, "")
+    return "" if found == "default" else found
+
+
+def _address(http: model.HTTPConfig, origins: Mapping[str, str]) -> None:
+    if http.net == "unix":
+        if not _origin(origins, "http.addr"):
+            raise ConfigError(
+                "http.addr", 'expected the path of a socket, since http.net is "unix"', _origin(origins, "http.net")
+            )
+        return
+    found = _ADDRESS.fullmatch(http.addr)
+    if not found or int(found[2]) > 65535:
+        problem = f'expected HOST:PORT or :PORT, such as ":5000", found {http.addr[:60]!r}'
+        raise ConfigError("http.addr", problem, _origin(origins, "http.addr"))
+
+
+def _auth(auth: model.AuthConfig, origins: Mapping[str, str]) -> None:
+    if auth.htpasswd and not auth.htpasswd.path:
+        raise ConfigError(
+            "auth.htpasswd.path",
+            "expected the path of a file made by `htpasswd -Bc`, found nothing",
+            _origin(origins, "auth"),
+        )
+
+
+def _tls(tls: model.TLSConfig, origins: Mapping[str, str]) -> Iterator[str]:
+    for name, other in (("certificate", "key"), ("key", "certificate")):
+        if getattr(tls, name) and not getattr(tls, other):
+            raise ConfigError(
+                f"http.tls.{other}",
+                f"expected a path, since http.tls.{name} is set, found nothing",
+                _origin(origins, f"http.tls.{name}"),
+            )
+    if tls.clientcas and not tls.certificate:
+        raise ConfigError(
+            "http.tls.clientcas",
+            "cannot be kept: without http.tls.certificate there is no TLS",
+            _origin(origins, "http.tls.clientcas"),
+        )
+    if not tls.clientcas and (origin := _origin(origins, "http.tls.clientauth")):
+        raise ConfigError("http.tls.clientauth", "cannot be kept: http.tls.clientcas names no CA", origin)
+    for name in ("minimumtls", "ciphersuites"):
+        if not tls.certificate and (origin := _origin(origins, f"http.tls.{name}")):
+            yield f"http.tls.{name} has no effect: without http.tls.certificate there is no TLS ({origin})"
+    if tls.ciphersuites and tls.minimumtls == "tls1.3":
+        origin = _origin(origins, "http.tls.ciphersuites")
+        yield f"http.tls.ciphersuites has no effect: the suites of TLS 1.3 cannot be chosen ({origin})"
+
+
+def _urls(http: model.HTTPConfig, origins: Mapping[str, str]) -> Iterator[str]:
+    if http.host and http.relativeurls and (origin := _origin(origins, "http.relativeurls")):
+        yield f"http.relativeurls has no effect beside http.host ({origin})"
+
+
+def _validation(found: model.ValidationConfig, origins: Mapping[str, str]) -> tuple[model.ValidationConfig, list[str]]:
+    rules = found.manifests
+    if found.disabled:
+        relaxed = replace(rules, urls=model.URLRulesConfig(), indexes=model.IndexRulesConfig(platforms="none"))
+        return replace(found, manifests=relaxed), []
+    if rules.indexes.platforms == "list" and not rules.indexes.platformlist:
+        everything = replace(rules, indexes=model.IndexRulesConfig(platforms="all"))
+        origin = _origin(origins, "validation.manifests.indexes.platforms")
+        warning = f'validation.manifests.indexes.platforms: "list" without a platformlist means "all" ({origin})'
+        return replace(found, manifests=everything), [warning]
+    return found, []
