@@ -1,0 +1,456 @@
+"""One client's connection: uvicorn's httptools protocol, with what a registry needs and uvicorn lacks.
+
+What it adds: large request bodies without copying, limits in size and time (registry/limits.py), strict framing
+(registry/framing.py), JSON for every refusal, requests with `Upgrade` that keep their body, answers that survive a
+client which is still sending, and disconnects that reach every request of a connection.
+
+Rules:
+- This is the only module that touches private parts of uvicorn. uvicorn is pinned exactly, and a test compares the
+  digest of the sources that stand behind them; docs/server.md says how to upgrade.
+- Nothing is ever written into another request's response: what cannot be answered in its turn is not answered.
+- Whatever reaches the application is either the whole body or is followed by `http.disconnect`.
+- A connection is in one `Phase`; `since` is when the client had to act, for the phases that wait for it.
+"""
+
+import asyncio
+import enum
+import fcntl
+import logging
+import socket
+import struct
+import sys
+import termios
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+import httptools
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from registry import framing, refusals
+from registry.limits import Limits
+from registry.refusals import Refusal, Refused
+from registry.stalls import Meter, Watch
+
+logger = logging.getLogger(__name__)
+
+CHUNK_FRAMING = 16
+"""Bytes of a chunk that are free of charge: its size and two line ends. Go's reader allows the same."""
+HEAD_FRAMING = 32
+"""The like for a head: method, version, spaces and line ends of the request line and the empty line."""
+FIELD_FRAMING = 4
+"""Colon, space and line end of a header field."""
+
+
+class Phase(enum.Enum):
+    HEAD = "a head has begun, or is the first one of the connection"
+    BODY = "the newest request's body is not complete"
+    IDLE = "all that arrived is complete"
+    DEAF = "what arrives is dropped; the connection ends after the last answer"
+
+
+class Outlet:
+    """What a cycle sees of the transport: it counts the bytes, and closes without destroying what was written."""
+
+    def __init__(self, protocol: "RegistryProtocol") -> None:
+        self.protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        self.protocol.write(data)
+
+    def close(self) -> None:
+        self.protocol.hang_up()
+
+    def is_closing(self) -> bool:
+        return self.protocol.transport.is_closing()
+
+
+class RegistryCycle(RequestResponseCycle):
+    """One request and its response. The body is kept as the pieces that the parser gave: no copy before the last."""
+
+    def __init__(self, protocol: "RegistryProtocol", scope: HTTPScope, *, body_length: int | None, keep_alive: bool):
+        super().__init__(
+            scope=scope,
+            transport=protocol.outlet,  # type: ignore[arg-type] # it uses these three methods
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=protocol.access_logger,
+            access_log=False,  # one access log, written by the application, which knows the user
+            default_headers=protocol.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=framing.expects_continue(scope["http_version"], protocol.headers),
+            keep_alive=keep_alive,
+            on_response=protocol.on_response_complete,
+        )
+        self.limits = protocol.limits
+        self.body_left = body_length
+        self.chunks: list[bytes] = []
+        self.held = 0
+        self.delivered = False
+
+    def feed(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+        self.held += len(chunk)
+        if self.body_left is not None:
+            self.body_left -= len(chunk)
+        if self.held >= self.limits.body_high_water:
+            self.flow.pause_reading()
+        self.message_event.set()
+
+    def end_body(self) -> None:
+        self.more_body = False
+        self.message_event.set()
+
+    def lose(self) -> None:
+        """The rest of the request will not come, and nobody waits for the response."""
+        if not self.response_complete:
+            self.disconnected = True
+        self.message_event.set()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """What arrived before a disconnect is delivered first: an upload can go on from there."""
+        self.send_continue()
+        while not (self.disconnected or self.response_complete or self.deliverable):
+            self.resume_reading()
+            self.message_event.clear()
+            await self.message_event.wait()
+        if self.response_complete or not self.deliverable:
+            return {"type": "http.disconnect"}
+        body = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+        self.chunks, self.held, self.delivered = [], 0, not self.more_body
+        self.resume_reading()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    @property
+    def deliverable(self) -> bool:
+        return bool(self.chunks) or not (self.more_body or self.delivered)
+
+    def resume_reading(self) -> None:
+        if not self.transport.is_closing():  # uvloop raises on a closed transport
+            self.flow.resume_reading()
+
+    def send_continue(self) -> None:
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.waiting_for_100_continue = False
+            if self.more_body and not self.chunks:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start" and self.more_body and not self.will_drain():
+            self.keep_alive = False
+        await super().send(message)
+
+    def will_drain(self) -> bool:
+        """Is the rest of the body short enough to be dropped for the sake of the connection?
+
+        Not behind an unanswered `Expect: 100-continue`: nobody knows whether the client sends the body now.
+        """
+        known = self.body_left is not None and self.body_left <= self.limits.discard_bytes
+        return known and not self.waiting_for_100_continue
+
+    async def send_500_response(self) -> None:
+        await self.send(
+            {"type": "http.response.start", "status": 500, "headers": refusals.INTERNAL.fields()},
+        )
+        await self.send({"type": "http.response.body", "body": refusals.INTERNAL.body(), "more_body": False})
+
+
+class RegistryProtocol(HttpToolsProtocol):
+    """See the module. `limits` and `watch` are shared by all connections of a server."""
+
+    cycle: RegistryCycle | None  # type: ignore[assignment] # the newest request
+    parser: Any
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: Limits,
+        watch: Watch,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.limits, self.watch = limits, watch
+        self.outlet = Outlet(self)
+        self.phase = Phase.HEAD
+        self.since = 0.0
+        self.running: RegistryCycle | None = None  # the request that is being answered, or was last
+        self.received = self.sent = 0
+        self.inbound, self.outbound = Meter(limits), Meter(limits)
+        self.overhead = 0  # bytes received that are neither body nor the usual framing of one
+        self.head_size = 0
+        self.replaying = False
+        self.discarded = 0
+        self.hung_up = False
+        self.closing_timer: asyncio.TimerHandle | None = None
+
+    # The connection.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.socket: socket.socket | None = transport.get_extra_info("socket")
+        self.watch.add(self)
+        self.since = self.loop.time()
+        if len(self.connections) > self.limits.max_connections:
+            # No lingering here: a descriptor that waits is what there are too many of.
+            self.phase = Phase.DEAF
+            self.write(refusals.TOO_MANY_CONNECTIONS.response(self.server_state.default_headers))
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.watch.remove(self)
+        if self.closing_timer:
+            self.closing_timer.cancel()
+        # uvicorn tells the newest request only; the one that is being answered may be an older one.
+        for cycle in {self.running, self.cycle}:
+            if cycle:
+                cycle.lose()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self.transport.write(data)
+
+    def hang_up(self) -> None:
+        """Close after what was written. Closing over unread bytes would make the kernel send a reset instead."""
+        if self.phase in (Phase.BODY, Phase.DEAF):
+            self.linger()
+        else:
+            self.transport.close()
+
+    def linger(self) -> None:
+        """Say that nothing more comes, and drop what still arrives until the client closes or a limit ends it."""
+        if self.hung_up or self.transport.is_closing():
+            return
+        self.hung_up, self.phase = True, Phase.DEAF
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.close_later()
+
+    def close_later(self) -> None:
+        self.closing_timer = self.loop.call_later(self.limits.discard_timeout, self.transport.close)
+
+    def discard(self, size: int) -> None:
+        self.discarded += size
+        if self.discarded > self.limits.discard_bytes:
+            self.transport.close() if self.hung_up else self.abort()
+
+    def abort(self) -> None:
+        """End it at once. `close` would wait for the client to read what is written."""
+        if self.socket and self.unsent():
+            linger_zero = struct.pack("ii", 1, 0)  # has the kernel drop its part, too, by a reset
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_zero)
+        self.transport.abort()
+
+    def unsent(self) -> int:
+        """Bytes written that the client has not acknowledged: ours and the kernel's."""
+        descriptor = self.socket.fileno() if self.socket else -1
+        if descriptor < 0:
+            return 0
+        queued = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
+    def check(self, now: float) -> None:
+        """Called every few seconds: do we wait for this client, and for how long?"""
+        cycle, unsent = self.cycle, self.unsent()
+        wants_body = (
+            self.phase is Phase.BODY
+            and cycle is not None
+            and not (cycle.response_complete or cycle.waiting_for_100_continue or self.flow.read_paused)
+        )
+        late_body = self.inbound.stalled(self.received, now, waiting=wants_body)
+        late_reader = self.outbound.stalled(self.sent - unsent, now, waiting=unsent > 0)
+        if late_body or late_reader:
+            self.abort()
+        elif cycle is None or cycle.response_complete:
+            limit = {Phase.HEAD: self.limits.head_timeout, Phase.IDLE: self.limits.keep_alive}.get(self.phase)
+            if limit and not unsent and now - self.since > limit:
+                self.transport.close()
+
+    # What arrives.
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        if self.transport.is_closing():
+            return
+        if self.phase is Phase.DEAF:
+            self.discard(len(data))
+            return
+        if self.phase is Phase.IDLE:
+            self.overhead, self.phase, self.since = 0, Phase.HEAD, self.loop.time()
+        self.overhead += len(data)
+        try:
+            self.parse(memoryview(data))
+        except httptools.HttpParserError as exc:
+            self.refuse(self.refusal_for(exc))
+            return
+        self.overhead = max(0, self.overhead)
+        if self.overhead > self.limits.max_head:
+            self.refuse(refusals.FRAMING_TOO_LARGE)
+
+    def parse(self, data: memoryview) -> None:
+        """Feed the parser. At an `Upgrade` it stops behind the head; RFC 9110 7.8 lets us ignore that header."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                data = data[stop.args[0] :]
+                self.replace_parser()
+            else:
+                return
+
+    def replace_parser(self) -> None:
+        """httptools takes a request with `Upgrade` for one without a body, and its body for the next request.
+
+        So go on with a parser that saw the same framing, but no Upgrade.
+        """
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.replaying = True
+        self.parser.feed_data(framing.body_only_head(self.headers))
+        self.replaying = False
+
+    def refusal_for(self, exc: httptools.HttpParserError) -> Refusal:
+        cause = exc.__context__
+        if isinstance(cause, Refused):
+            return cause.refusal
+        if isinstance(exc, httptools.HttpParserCallbackError):
+            logger.error("a parser callback failed", exc_info=exc)
+            return refusals.INTERNAL
+        return refusals.MALFORMED
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer what cannot be a request, where it is that request's turn, and end the connection."""
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        if cycle and cycle.more_body:
+            if cycle.response_complete:
+                self.linger()
+            elif cycle is not self.running or cycle.response_started:
+                self.abort()
+            else:
+                cycle.lose()
+                self.answer(refusal)
+        elif cycle and not cycle.response_complete:
+            # It came behind a whole request, whose response shall not suffer.
+            self.phase, cycle.keep_alive = Phase.DEAF, False
+        else:
+            self.answer(refusal)
+
+    def answer(self, refusal: Refusal) -> None:
+        head_only = self.phase is Phase.HEAD and self.parser.get_method() == b"HEAD"
+        self.write(refusal.response(self.server_state.default_headers, head_only=head_only))
+        self.linger()
+
+    # What the parser says. Refused may be raised in all of these.
+
+    def on_message_begin(self) -> None:
+        if self.replaying:
+            return
+        super().on_message_begin()
+        if self.phase is not Phase.HEAD:
+            self.phase, self.since = Phase.HEAD, self.loop.time()
+        self.head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        if self.replaying:
+            return
+        self.url += url
+        if len(self.url) > self.limits.max_head:
+            raise Refused(refusals.TARGET_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.phase is not Phase.HEAD:
+            return  # a trailer: it must not join a request that runs already
+        self.head_size += len(name) + len(value)
+        if len(self.headers) >= self.limits.max_fields or self.head_size > self.limits.max_head:
+            raise Refused(refusals.HEAD_TOO_LARGE)
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self.replaying:
+            return
+        if self.transport.is_closing():
+            raise Refused(refusals.MALFORMED)  # only to leave the parser
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        framing.check_head(method, version, self.headers)
+        if len(self.pipeline) >= self.limits.max_pipelined:
+            raise Refused(refusals.MALFORMED)
+        self.overhead -= self.head_size + len(self.url) + FIELD_FRAMING * len(self.headers) + HEAD_FRAMING
+        self.scope["method"], self.scope["http_version"] = method.decode("ascii"), version
+        self.scope["raw_path"], self.scope["path"], self.scope["query_string"] = self.split_target()
+        cycle = RegistryCycle(
+            self,
+            self.scope,
+            body_length=framing.body_length(self.headers),
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+        )
+        earlier, self.cycle, self.phase = self.cycle, cycle, Phase.BODY
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def split_target(self) -> tuple[bytes, str, bytes]:
+        """raw path, path and query. The application reads the raw path: in the other `%2F` is a slash already."""
+        try:
+            target = httptools.parse_url(self.url)
+            raw_path = target.path or b"/"
+            return raw_path, urllib.parse.unquote(raw_path.decode("ascii")), target.query or b""
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+            raise Refused(refusals.MALFORMED) from None
+
+    def on_chunk_header(self) -> None:
+        self.overhead -= CHUNK_FRAMING
+
+    def on_body(self, body: bytes) -> None:
+        assert self.cycle is not None
+        self.overhead -= len(body)
+        if self.cycle.response_complete:
+            self.discard(len(body))
+        else:
+            self.cycle.feed(body)
+
+    def on_message_complete(self) -> None:
+        assert self.cycle is not None
+        if self.parser.should_upgrade():
+            return  # its body comes by replace_parser()
+        self.phase, self.since = Phase.IDLE, self.loop.time()
+        self.cycle.end_body()
+        if self.closing_timer:
+            self.closing_timer.cancel()
+            self.closing_timer = None
+
+    # What the cycles say.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        assert isinstance(cycle, RegistryCycle)
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing() or self.hung_up:
+            return
+        self.since = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.phase is Phase.BODY:
+            self.close_later()  # unless the rest of the body comes in time
+
+
+def private_sources() -> Sequence[object]:
+    """What this module uses of uvicorn beyond its documentation, for the test that guards it."""
+    from uvicorn.protocols.http import flow_control, httptools_impl
+
+    return httptools_impl, flow_control, ServerState

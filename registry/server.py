@@ -1,0 +1,275 @@
+"""Runs an ASGI application: sockets, TLS, the event loop, signals, and an end without broken transfers.
+
+The first SIGTERM or SIGINT closes the listeners and idle connections and lets running requests finish within
+`http.draintimeout`; the second ends the process at once. `running` is the same server in a thread, for tests.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from types import FrameType
+
+from uvicorn import Config as UvicornConfig
+from uvicorn._types import ASGI3Application
+from uvicorn.server import ServerState
+
+from registry.config import Config
+from registry.lifespan import lifespan
+from registry.limits import Limits
+from registry.listeners import BACKLOG, listening, printable
+from registry.protocol import RegistryProtocol
+from registry.stalls import Watch
+from registry.tls import server_context
+
+logger = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT = 30.0
+"""For `draintimeout: 0`, distribution's default, which there means that nothing is waited for."""
+AFTER_ABORT = 1.0
+"""What an application has, once its clients are gone, to end by itself before it is cancelled."""
+DESCRIPTORS_EACH = 3
+"""That a connection may need: its socket, the same once more, and a file."""
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def run(
+    app: ASGI3Application,
+    config: Config,
+    *,
+    started: Callable[[list[str]], None],
+    loop_factory: LoopFactory | None = None,
+) -> None:
+    """Serve until a signal. started: called with the bound addresses once requests are answered.
+
+    Raises OSError (errno kept) when an address cannot be bound or a TLS file not be read, ConfigError for TLS
+    settings that cannot be, and whatever app raises when it starts.
+    """
+    limits = within_descriptors(limits_of(config))
+    drain = config.http.draintimeout or DRAIN_TIMEOUT
+    with listening(config.http.net, config.http.addr, unacknowledged=limits.stall_timeout) as sockets:
+        server = Server(app, sockets, server_context(config.http.tls), limits, drain)
+        with asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner, ending_on_signals(server.stop):
+            runner.run(server.serve(lambda: started([printable(sock) for sock in sockets])))
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """url: without a slash at the end."""
+
+    url: str
+    host: str
+    port: int
+
+
+@contextmanager
+def running(
+    app: ASGI3Application,
+    config: Config | None = None,
+    *,
+    addr: str = "127.0.0.1:0",
+    limits: Limits | None = None,
+    drain: float = 1.0,
+    loop_factory: LoopFactory | None = None,
+) -> Iterator[RunningServer]:
+    """Serve in a thread, on a free port, until the context ends. Raises whatever kept the server from starting.
+
+    config: its TLS and limits count, its address does not. drain: seconds that requests have which still run then.
+    """
+    config = config or Config()
+    limits = limits or limits_of(config)
+    with listening("tcp", addr, unacknowledged=limits.stall_timeout) as sockets:
+        context = server_context(config.http.tls)
+        server = Server(app, sockets, context, limits, drain)
+        up, failures = threading.Event(), list[BaseException]()
+
+        def main() -> None:
+            try:
+                with asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner:
+                    runner.run(server.serve(up.set))
+            except BaseException as exc:  # noqa: BLE001 - the other thread raises it
+                failures.append(exc)
+            finally:
+                up.set()
+
+        thread = threading.Thread(target=main, name="registry-server")
+        thread.start()
+        up.wait()
+        try:
+            if not failures:
+                host, port = sockets[0].getsockname()[:2]
+                where = f"[{host}]" if ":" in host else host
+                yield RunningServer(f"{'https' if context else 'http'}://{where}:{port}", host, port)
+        finally:
+            server.stop()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+
+def limits_of(config: Config) -> Limits:
+    """The limits that have a setting, as configured."""
+    return Limits(
+        head_timeout=config.limits.headtimeout,
+        stall_timeout=config.limits.stalltimeout,
+        min_rate=config.limits.minrate,
+        keep_alive=config.limits.keepalive,
+        max_connections=config.limits.maxconnections,
+        max_head=config.limits.headsize,
+        max_fields=config.limits.headerfields,
+    )
+
+
+def within_descriptors(limits: Limits) -> Limits:
+    """Takes all the descriptors that the system lets us have (as Go programs do), and no more connections than fit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    fitting = max(1, (hard - 100) // DESCRIPTORS_EACH)
+    if hard == resource.RLIM_INFINITY or limits.max_connections <= fitting:
+        return limits
+    logger.warning("limits.maxconnections is lowered to %d: this process may open %d files", fitting, hard)
+    return replace(limits, max_connections=fitting)
+
+
+def best_loop() -> LoopFactory:
+    """uvloop where it is installed: up to 1.6 times as many small requests (docs/server.md)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: LoopFactory = uvloop.new_event_loop
+    return factory
+
+
+@contextmanager
+def ending_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Inside, the first SIGTERM or SIGINT calls stop, the second ends the process, even if the loop is stuck."""
+    stopping = False
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            os._exit(128 + signum)  # as shells report it; a re-raised signal would be ignored in process 1
+        stopping = True
+        stop()
+
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@dataclass(eq=False)
+class Server:
+    """One run of an application on listening sockets. `drain` in seconds."""
+
+    app: ASGI3Application
+    sockets: list[socket.socket]
+    tls: ssl.SSLContext | None
+    limits: Limits
+    drain: float
+    state: ServerState = field(default_factory=ServerState)
+    loop: asyncio.AbstractEventLoop | None = None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    stop_early: bool = False
+
+    def stop(self) -> None:
+        """End serve() gracefully. From any thread or signal handler, at any time."""
+        self.stop_early = True
+        if self.loop and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.stopping.set)
+
+    async def serve(self, up: Callable[[], None]) -> None:
+        """up: called once requests are answered."""
+        self.loop = asyncio.get_running_loop()
+        self.watch = Watch(self.loop, self.limits.sweep_interval)
+        if self.stop_early:
+            return
+        async with lifespan(self.app) as app_state:
+            config = self.uvicorn_config()
+            servers = [await self.listen(sock, config, app_state) for sock in self.sockets]
+            self.refresh_date()
+            try:
+                up()
+                await self.stopping.wait()
+            finally:
+                for server in servers:
+                    server.close()
+                await self.end_requests()
+                self.date_timer.cancel()
+
+    def uvicorn_config(self) -> UvicornConfig:
+        """Only what RegistryProtocol reads of it. The rest is done here, or not at all."""
+        config = UvicornConfig(
+            self.app,
+            http=RegistryProtocol,
+            interface="asgi3",
+            ws="none",
+            proxy_headers=False,  # uvicorn trusts X-Forwarded-For from localhost, where every client may come from
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+        )
+        config.load()
+        return config
+
+    async def listen(self, sock: socket.socket, config: UvicornConfig, app_state: dict[str, object]) -> asyncio.Server:
+        assert self.loop is not None
+        loop = self.loop
+
+        def protocol() -> RegistryProtocol:
+            return RegistryProtocol(config, self.state, app_state, loop, limits=self.limits, watch=self.watch)
+
+        create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        handshake = (self.limits.head_timeout or None) if self.tls else None
+        goodbye = self.limits.discard_timeout if self.tls else None
+        return await create(
+            protocol,
+            sock=sock,
+            ssl=self.tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=handshake,
+            ssl_shutdown_timeout=goodbye,
+        )
+
+    def refresh_date(self) -> None:
+        assert self.loop is not None
+        self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self.date_timer = self.loop.call_later(1, self.refresh_date)
+
+    async def end_requests(self) -> None:
+        """Let what runs finish, then end it: connections first, which most applications notice, then their tasks."""
+        for connection in list(self.state.connections):
+            connection.shutdown()
+        if await self.all_done(self.drain):
+            return
+        logger.warning("draintimeout is over; ending %d connections", len(self.state.connections))
+        for connection in list(self.state.connections):
+            connection.transport.abort()
+        if not await self.all_done(AFTER_ABORT):
+            for task in list(self.state.tasks):
+                task.cancel()
+            await self.all_done(AFTER_ABORT)
+
+    async def all_done(self, timeout: float) -> bool:
+        """Wait until no connection is open and no request runs."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.watch.empty.wait()
+                while self.state.tasks:
+                    await asyncio.wait(self.state.tasks)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,64 @@
+"""Who keeps us waiting: one timer a server, and the arithmetic of "too slow".
+
+A timer for each connection would be set and cancelled with every request; instead all connections are looked at every
+few seconds. Waiting for *us* never counts against a client.
+"""
+
+import asyncio
+from typing import Protocol
+
+from registry.limits import Limits
+
+
+class Meter:
+    """The bytes of one direction against the clock."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.since: float | None = None
+        self.mark = 0
+
+    def stalled(self, total: int, now: float, *, waiting: bool) -> bool:
+        """total: bytes moved so far. True when we waited for stall_timeout and less than min_progress moved."""
+        if not waiting or not self.limits.stall_timeout:
+            self.since = None
+        elif self.since is None or total - self.mark >= self.limits.min_progress:
+            self.since, self.mark = now, total
+        elif now - self.since > self.limits.stall_timeout:
+            return True
+        self.mark = min(self.mark, total)  # bytes are counted as sent before the kernel says that they wait
+        return False
+
+
+class Watched(Protocol):
+    def check(self, now: float) -> None:
+        """End the connection if its client has kept us waiting for too long."""
+
+
+class Watch:
+    """The open connections of a server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
+        self.loop, self.interval = loop, interval
+        self.connections: set[Watched] = set()
+        self.timer: asyncio.TimerHandle | None = None
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    def add(self, connection: Watched) -> None:
+        self.connections.add(connection)
+        self.empty.clear()
+        if self.timer is None:
+            self.timer = self.loop.call_later(self.interval, self.sweep)
+
+    def remove(self, connection: Watched) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self.empty.set()
+
+    def sweep(self) -> None:
+        now = self.loop.time()
+        for connection in list(self.connections):
+            connection.check(now)
+        # Without connections there is nothing to look at, and nothing that keeps a stopped loop's timer alive.
+        self.timer = self.loop.call_later(self.interval, self.sweep) if self.connections else None

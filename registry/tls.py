@@ -1,0 +1,127 @@
+"""From `http.tls` to an SSLContext, with distribution's names and defaults.
+
+distribution names cipher suites as Go does. As there, suites of TLS 1.3 may be listed but cannot be chosen: they are
+always on. What OpenSSL, as Python reaches it, cannot do stops the start: a setting that protects is never ignored.
+"""
+
+import ssl
+import warnings
+from pathlib import Path
+
+from registry.config import ConfigError
+from registry.config.model import TLSConfig
+
+VERSIONS = {
+    "tls1.0": ssl.TLSVersion.TLSv1,
+    "tls1.1": ssl.TLSVersion.TLSv1_1,
+    "tls1.2": ssl.TLSVersion.TLSv1_2,
+    "tls1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+SUITES = {
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA": "DES-CBC3-SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256": "AES128-SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256": "ECDHE-ECDSA-AES128-SHA256",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA": "ECDHE-RSA-DES-CBC3-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256": "ECDHE-RSA-AES128-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+}
+ALWAYS_ON = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+DEFAULT_SUITES = (
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+)
+
+CLIENT_AUTH = {
+    # Go asks for a certificate and looks at none; nobody here wants to see it either, so it is not asked for.
+    "request-client-cert": ssl.CERT_NONE,
+    "verify-client-cert-if-given": ssl.CERT_OPTIONAL,
+    "require-and-verify-client-cert": ssl.CERT_REQUIRED,
+}
+
+
+def server_context(config: TLSConfig) -> ssl.SSLContext | None:
+    """None for plain HTTP. Raises OSError for a file that cannot be read, ConfigError for what cannot be done."""
+    if not config.certificate and not config.key:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have us compute keys for ever
+    context.set_alpn_protocols(["http/1.1"])
+    _set_version(context, config.minimumtls)
+    if config.minimumtls != "tls1.3":
+        _set_suites(context, config)
+    _load_certificate(context, config)
+    _set_client_auth(context, config)
+    return context
+
+
+def _set_version(context: ssl.SSLContext, name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 1.0 and 1.1: whoever names them knows why
+        context.minimum_version = VERSIONS[name]
+
+
+def _set_suites(context: ssl.SSLContext, config: TLSConfig) -> None:
+    names = [name for name in config.ciphersuites or DEFAULT_SUITES if name not in ALWAYS_ON]
+    for name in names:
+        if name not in SUITES:
+            raise ConfigError("http.tls.ciphersuites", f"{name} is not a known suite; known: {', '.join(SUITES)}")
+    if not names:
+        raise ConfigError("http.tls.ciphersuites", "suites of TLS 1.3 alone need http.tls.minimumtls: tls1.3")
+    # OpenSSL signs the handshakes of 1.0 and 1.1 (SHA-1) at its lowest level of security only.
+    level = ":@SECLEVEL=0" if config.minimumtls in ("tls1.0", "tls1.1") else ""
+    for name in names:
+        try:
+            context.set_ciphers(SUITES[name] + level)
+        except ssl.SSLError as exc:
+            raise ConfigError("http.tls.ciphersuites", f"{name} is not in this OpenSSL") from exc
+    context.set_ciphers(":".join(SUITES[name] for name in names) + level)
+
+
+def _load_certificate(context: ssl.SSLContext, config: TLSConfig) -> None:
+    for setting, path in (("certificate", config.certificate), ("key", config.key)):
+        if not path:
+            raise ConfigError(f"http.tls.{setting}", "TLS needs both http.tls.certificate and http.tls.key")
+        Path(path).read_bytes()  # OpenSSL's error would not name the file
+
+    def no_passphrase() -> str:
+        raise ConfigError("http.tls.key", f"{config.key} is encrypted; give a key without a passphrase")
+
+    try:
+        context.load_cert_chain(config.certificate, config.key, no_passphrase)
+    except ssl.SSLError as exc:
+        problem = f"{config.certificate} and {config.key} are no PEM certificate with its key: {exc.reason}"
+        raise ConfigError("http.tls.certificate", problem) from exc
+
+
+def _set_client_auth(context: ssl.SSLContext, config: TLSConfig) -> None:
+    """As in distribution, clientauth means nothing without clientcas."""
+    if not config.clientcas:
+        return
+    if config.clientauth not in CLIENT_AUTH:
+        problem = f"{config.clientauth} is not possible here; {', '.join(CLIENT_AUTH)} are"
+        raise ConfigError("http.tls.clientauth", problem)
+    context.verify_mode = CLIENT_AUTH[config.clientauth]
+    for path in config.clientcas:
+        Path(path).read_bytes()
+        try:
+            context.load_verify_locations(path)
+        except ssl.SSLError as exc:
+            raise ConfigError("http.tls.clientcas", f"{path} holds no PEM certificate: {exc.reason}") from exc
