@@ -1,0 +1,151 @@
+"""create_app(config): the one place where parts are joined. The result is a plain ASGI app.
+
+AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan) -> Dispatch -> handlers -> Repository))
+Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository) under storage.maintenance.readonly
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from registry.auth import Authenticator, BasicAuthenticator, Htpasswd
+from registry.config import Config, ConfigError
+from registry.dispatch import Dispatch
+from registry.errors import RegistryError, respond
+from registry.middleware import AccessLog, ResponseHeaders
+from registry.secret import UploadSecret
+from registry.services import Resolve, Services, Settings
+from registry.urls import Urls
+from storage.content import ContentStore
+from storage.drivers import create
+from storage.errors import StorageError
+from storage.names import RepositoryName
+from storage.purge import purge_uploads
+from storage.repository import ReadOnly, RefuseDeletes, Repository
+from storage.rules import ManifestRules, Platform
+
+log = logging.getLogger(__name__)
+
+
+def create_app(config: Config) -> ASGIApp:
+    """The registry. Raises ConfigError for what cannot work; opens nothing that its lifespan does not close."""
+    content = ContentStore(
+        create(config.storage.driver, config.storage.parameters),
+        rules=_rules(config),
+        rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
+    )
+    services = Services(
+        resolve=_resolver(content, config),
+        list_repositories=content.list_repositories,
+        authenticator=_authenticator(config),
+        secret=UploadSecret(config.http.secret, content.driver),
+        urls=Urls(_base_url(config)),
+        settings=Settings(config.limits.manifestsize, config.tags.maxtags, config.catalog.maxentries),
+    )
+    app = Starlette(
+        exception_handlers={
+            StorageError: respond,
+            RegistryError: respond,
+            HTTPException: respond,
+            ClientDisconnect: _nobody_listens,
+            Exception: respond,
+        },
+        lifespan=_lifespan(content, config),
+    )
+    app.router.redirect_slashes = False
+    app.router.default = Dispatch(services, config.http.prefix.rstrip("/"))
+    with_headers = ResponseHeaders(app, config.http.headers)
+    return with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
+
+
+def _resolver(content: ContentStore, config: Config) -> Resolve:
+    read_only, deletes = config.storage.maintenance.readonly.enabled, config.storage.delete.enabled
+
+    def resolve(name: RepositoryName, ns: str | None) -> Repository:
+        repository = content.repository(name)
+        if read_only:
+            return ReadOnly(repository)
+        return repository if deletes else RefuseDeletes(repository)
+
+    return resolve
+
+
+def _rules(config: Config) -> ManifestRules:
+    manifests = config.validation.manifests
+    return ManifestRules(
+        sparse=manifests.sparse,
+        platforms=manifests.indexes.platforms,  # type: ignore[arg-type]  # the loader allows nothing else
+        platformlist=tuple(Platform(p.architecture, p.os) for p in manifests.indexes.platformlist),
+        allow=tuple(re.compile(pattern) for pattern in manifests.urls.allow),
+        deny=tuple(re.compile(pattern) for pattern in manifests.urls.deny),
+    )
+
+
+def _authenticator(config: Config) -> Authenticator | None:
+    htpasswd = config.auth.htpasswd
+    if htpasswd is None:
+        return None
+    try:
+        return BasicAuthenticator(Htpasswd(Path(htpasswd.path)), htpasswd.realm)
+    except FileNotFoundError as exc:
+        how = f"make one with: htpasswd -Bc {htpasswd.path} USER"
+        raise ConfigError("auth.htpasswd.path", f"there is no file {htpasswd.path}; {how}") from exc
+    except (OSError, ValueError) as exc:
+        raise ConfigError("auth.htpasswd.path", f"cannot use {htpasswd.path}: {exc}") from exc
+
+
+def _base_url(config: Config) -> str:
+    """What stands before /v2/ in the URLs we answer with; relative unless `http.host` says what clients call us."""
+    prefix = config.http.prefix.rstrip("/")
+    if not config.http.host:
+        return prefix
+    host = urlsplit(config.http.host)
+    return f"{host.scheme}://{host.netloc}{host.path.rstrip('/')}{prefix}"
+
+
+async def _nobody_listens(request: Request, exc: Exception) -> Response:
+    """The client has left in the middle of its body: whatever is said here is heard by nobody."""
+    return Response(None, 400)
+
+
+def _lifespan(content: ContentStore, config: Config):  # type: ignore[no-untyped-def]
+    maintenance = config.storage.maintenance
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        tasks = []
+        if maintenance.uploadpurging.enabled and not maintenance.readonly.enabled:
+            tasks.append(asyncio.create_task(_purge_for_ever(content, config), name="purge uploads"))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await content.aclose()
+
+    return lifespan
+
+
+async def _purge_for_ever(content: ContentStore, config: Config) -> None:
+    purging = config.storage.maintenance.uploadpurging
+    while True:
+        try:
+            purged = await purge_uploads(content, purging.age, dry_run=purging.dryrun)
+        except StorageError as exc:
+            log.warning("could not purge abandoned uploads, trying again later: %s", exc)
+        else:
+            if purged.sessions:
+                log.info("purged %d abandoned uploads, %d bytes", purged.sessions, purged.bytes)
+        await asyncio.sleep(purging.interval)

@@ -1,0 +1,124 @@
+"""From a request to a handler: the endpoint table (end-1 to end-14), and the hops every request takes.
+
+Path -> endpoint -> method -> who asks -> may he -> which repository -> does it offer that at all -> handler. Nothing of
+a body is read before all of these have been answered. GET serves HEAD.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from registry.errors import Denied, EndpointUnknown, MethodNotAllowed, Unauthorized
+from registry.handlers import base, blobs, manifests, referrers, tags, uploads
+from registry.headers import decode_path, parse_query
+from registry.policy import ANONYMOUS, Access, Actor, decide
+from registry.routes import EndpointName, match
+from registry.services import Call, Handler, Services
+from registry.urls import Urls
+from storage.names import parse_name
+from storage.repository import Action
+
+
+class Operation(NamedTuple):
+    handler: Handler
+    action: Action
+
+
+_PULL_MANIFEST = Operation(manifests.get_manifest, "pull")
+_PULL_BLOB = Operation(blobs.get_blob, "pull")
+_LIST_TAGS = Operation(tags.list_tags, "pull")
+_LIST_REFERRERS = Operation(referrers.list_referrers, "pull")
+
+OPERATIONS: dict[EndpointName, dict[str, Operation]] = {
+    "blob": {"GET": _PULL_BLOB, "HEAD": _PULL_BLOB, "DELETE": Operation(blobs.delete_blob, "delete")},
+    "uploads": {"POST": Operation(uploads.start_upload, "push")},
+    "upload": {
+        "GET": Operation(uploads.upload_status, "push"),
+        "PATCH": Operation(uploads.append_upload, "push"),
+        "PUT": Operation(uploads.finish_upload, "push"),
+        "DELETE": Operation(uploads.cancel_upload, "push"),
+    },
+    "manifest": {
+        "GET": _PULL_MANIFEST,
+        "HEAD": _PULL_MANIFEST,
+        "PUT": Operation(manifests.put_manifest, "push"),
+        "DELETE": Operation(manifests.delete_manifest, "delete"),
+    },
+    "tags": {"GET": _LIST_TAGS, "HEAD": _LIST_TAGS},
+    "referrers": {"GET": _LIST_REFERRERS, "HEAD": _LIST_REFERRERS},
+}
+"""What can be done where, and which action on the repository that is."""
+
+_GLOBAL = {"base": base.get_base, "catalog": base.get_catalog}
+_GLOBAL_METHODS = ("GET", "HEAD")
+
+
+class Dispatch:
+    """The ASGI app behind `/v2/`. It raises; the application's exception handlers answer.
+
+    prefix: what stands before `/v2/` in the path of every request (http.prefix), "" for nothing; no trailing slash.
+    """
+
+    def __init__(self, services: Services, prefix: str = "") -> None:
+        self._services = services
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._respond(Request(scope, receive))
+        if scope["method"] == "HEAD" and not isinstance(response, StreamingResponse):
+            response.body = b""  # its Content-Length stays, as RFC 9110 section 9.3.2 has it
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        root = request.scope.get("root_path", "")
+        services = self._services
+        if root and not services.urls.is_absolute:  # mounted below another application
+            services = replace(services, urls=Urls(root + services.urls.base))
+        found = match(self._path(request, root))
+        query = parse_query(request.scope.get("query_string", b""))
+        if found.endpoint in _GLOBAL:
+            if request.method not in _GLOBAL_METHODS:
+                raise MethodNotAllowed(", ".join(_GLOBAL_METHODS))
+            await self._authorize(request, "catalog" if found.endpoint == "catalog" else "base", "")
+            return await _GLOBAL[found.endpoint](request, services, query)
+        operations = OPERATIONS[found.endpoint]
+        operation = operations.get(request.method)
+        if operation is None:
+            raise MethodNotAllowed(", ".join(operations))
+        name = parse_name(found.name)
+        actor = await self._authorize(request, operation.action, name)
+        repository = services.resolve(name, query.get("ns"))
+        repository.allow(operation.action)
+
+        def may(access: Access, other: str) -> bool:
+            return self._decide(actor, access, other) == "allow"
+
+        return await operation.handler(Call(request, services, name, repository, found.argument, query, may))
+
+    def _path(self, request: Request, root: str) -> str:
+        """The decoded path from `/v2` on. From raw_path: `path` has lost the difference between bytes and escapes."""
+        raw = request.scope.get("raw_path") or quote(request.scope["path"]).encode("ascii")
+        path = decode_path(raw)
+        for prefix in (root, self._prefix):
+            if not path.startswith(prefix):
+                raise EndpointUnknown
+            path = path[len(prefix) :]
+        return path
+
+    async def _authorize(self, request: Request, access: Access, repository: str) -> Actor:
+        authenticator = self._services.authenticator
+        actor = await authenticator.identify(request.headers) if authenticator else ANONYMOUS
+        match self._decide(actor, access, repository):
+            case "deny":
+                raise Denied
+            case "unauthorized" if authenticator is not None:
+                raise Unauthorized(authenticator.challenge)
+        request.scope["actor"] = actor
+        return actor
+
+    def _decide(self, actor: Actor, access: Access, repository: str) -> str:
+        return decide(actor, access, repository, authentication=self._services.authenticator is not None)

@@ -1,0 +1,38 @@
+"""The secret that signs upload sessions: `http.secret`, or one that is made once and kept in the store.
+
+Kept, so that workers, restarts and replicas over one store agree; a registry that is never pushed to never makes one.
+"""
+
+import secrets
+
+from storage import layout
+from storage.driver import StorageDriver
+from storage.errors import ObjectNotFound, PreconditionFailed
+
+_LIMIT = 4096
+
+
+class UploadSecret:
+    """Callable: gives the secret, and finds or makes it at the first call."""
+
+    def __init__(self, configured: str, driver: StorageDriver) -> None:
+        self._secret = configured.encode("utf-8")
+        self._driver = driver
+
+    async def __call__(self) -> bytes:
+        # two first calls at once both end with what is stored
+        if not self._secret:
+            self._secret = await _load(self._driver)
+        return self._secret
+
+
+async def _load(driver: StorageDriver) -> bytes:
+    try:
+        return await driver.read(layout.SECRET, _LIMIT)
+    except ObjectNotFound:
+        made = secrets.token_hex(32).encode("ascii")
+    try:
+        await driver.put(layout.SECRET, made, if_absent=True, private=True)
+    except PreconditionFailed:
+        return await driver.read(layout.SECRET, _LIMIT)  # another process was first
+    return made

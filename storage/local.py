@@ -1,0 +1,228 @@
+"""LocalRepository: a repository over one StorageDriver.
+
+Kept thin: sessions are in uploads.py, tags in tags.py, the referrers index in referrers.py, what a manifest may be in
+manifest.py. Here is the order in which things are written, so that a crash between any two steps leaves nothing half
+visible and a push done again heals: first the bytes, then what gates them, then the tags.
+"""
+
+import asyncio
+
+from storage import layout
+from storage.digest import SHA256, Digest
+from storage.driver import ObjectReader, StorageDriver
+from storage.errors import (
+    BlobUnknown,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    ObjectNotFound,
+    Unavailable,
+)
+from storage.links import read_link, write_link
+from storage.manifest import Descriptor, Manifest, parse, sniff
+from storage.names import Reference, RepositoryName, Tag
+from storage.ranges import RangeRequest
+from storage.referrers import Referrers
+from storage.repository import Action, Chunks, Precondition, PutManifest, StoredManifest, TagPage, UploadSession
+from storage.rules import ManifestRules
+from storage.tags import Tags
+from storage.uploads import RunningHashes, Uploads, mount
+
+_IN_LOOP = 64 << 10
+"""Bytes of a manifest that are parsed in the event loop; larger ones go to a thread."""
+
+_AT_ONCE = 16
+"""Checks of presence that run side by side."""
+
+
+class LocalRepository:
+    """Implements Repository."""
+
+    def __init__(
+        self,
+        name: RepositoryName,
+        driver: StorageDriver,
+        *,
+        hashes: RunningHashes,
+        rules: ManifestRules,
+        rescan: float | None,
+        url_expires: float = 1200.0,
+    ) -> None:
+        self.name = name
+        self._driver = driver
+        self._rules = rules
+        self._url_expires = url_expires
+        self._tags = Tags(name, driver)
+        self._referrers = Referrers(name, driver, rescan)
+        self._uploads = Uploads(name, driver, hashes)
+
+    def allow(self, action: Action) -> None:
+        """Everything is on offer here; wrappers take away."""
+
+    # Blobs
+
+    async def stat_blob(self, digest: Digest) -> int:
+        try:
+            info = await self._driver.head(await self._blob_key(digest))
+        except ObjectNotFound as exc:
+            raise BlobUnknown(digest) from exc
+        return _undamaged(digest, info.size)
+
+    async def open_blob(self, digest: Digest, range: RangeRequest | None = None) -> ObjectReader:
+        try:
+            reader = await self._driver.open(await self._blob_key(digest), range)
+        except ObjectNotFound as exc:
+            raise BlobUnknown(digest) from exc
+        try:
+            _undamaged(digest, reader.size)
+        except Unavailable:
+            await reader.aclose()
+            raise
+        return reader
+
+    async def blob_url(self, digest: Digest, method: str) -> str | None:
+        return await self._driver.url(await self._blob_key(digest), method, self._url_expires)
+
+    async def mount_blob(self, digest: Digest, source: RepositoryName | None) -> None:
+        await mount(self._driver, self.name, digest, source)
+
+    async def delete_blob(self, digest: Digest) -> None:
+        await self.stat_blob(digest)
+        await self._driver.delete(layout.layer_link(self.name, digest))
+
+    async def _blob_key(self, digest: Digest) -> str:
+        """Where the bytes are. The link gates them, and may name another digest (distribution's sha512 aliases)."""
+        try:
+            return layout.blob_data(await read_link(self._driver, layout.layer_link(self.name, digest)))
+        except ObjectNotFound as exc:
+            raise BlobUnknown(digest) from exc
+
+    # Uploads
+
+    async def start_upload(self, algorithm: str = SHA256) -> UploadSession:
+        return await self._uploads.start(algorithm)
+
+    async def upload_status(self, session: UploadSession) -> UploadSession:
+        return await self._uploads.status(session)
+
+    async def append_upload(self, session: UploadSession, chunks: Chunks, offset: int | None = None) -> UploadSession:
+        return await self._uploads.append(session, chunks, offset)
+
+    async def finish_upload(
+        self, session: UploadSession, digest: Digest, chunks: Chunks, offset: int | None = None
+    ) -> None:
+        await self._uploads.finish(session, digest, chunks, offset)
+
+    async def cancel_upload(self, session: UploadSession) -> None:
+        await self._uploads.cancel(session)
+
+    # Manifests
+
+    async def get_manifest(self, reference: Reference) -> StoredManifest:
+        try:
+            if isinstance(reference, Digest):
+                digest = await read_link(self._driver, layout.revision_link(self.name, reference))
+            else:
+                # the link lies in this repository and was written last: it needs no revision to vouch for it
+                digest = await self._tags.get(reference)
+            body = await self._driver.read(layout.blob_data(digest))
+        except ObjectNotFound as exc:
+            raise ManifestUnknown(reference) from exc
+        if Digest.of(body, digest.algorithm) != digest:
+            raise Unavailable(f"manifest {reference} is damaged in storage; push it again")
+        return StoredManifest(reference if isinstance(reference, Digest) else digest, sniff(body), body)
+
+    async def put_manifest(
+        self,
+        reference: Reference,
+        content_type: str | None,
+        body: bytes,
+        tags: tuple[Tag, ...] = (),
+        precondition: Precondition | None = None,
+    ) -> PutManifest:
+        digest = reference if isinstance(reference, Digest) else Digest.of(body)
+        digest.verify(body)
+        manifest = await _parse(body, content_type)
+        self._rules.check(manifest)
+        await self._check_presence(manifest)
+        if not isinstance(reference, Digest):
+            if precondition is not None:
+                await self._tags.check(reference, precondition)
+            tags = (reference, *tags)
+        subject = manifest.subject.digest if manifest.subject else None
+        await self._driver.put(layout.blob_data(digest), body)
+        if subject is not None:
+            await self._referrers.add(subject, digest)
+        await write_link(self._driver, layout.revision_link(self.name, digest), digest)
+        for tag in tags:
+            await self._tags.set(tag, digest, precondition)
+        if tags:
+            await self._keep_revision(digest)
+        return PutManifest(digest, subject)
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        stored = await self.get_manifest(digest)
+        # before, so that a crash leaves no tag to nothing; and after, for a tag that was set in between
+        await self._tags.delete_all_of(digest)
+        await self._driver.delete_tree(layout.revision(self.name, digest))
+        await self._tags.delete_all_of(digest)
+        try:
+            manifest = parse(stored.body, None, stored=True)
+        except ManifestInvalid:
+            return
+        if manifest.subject is not None:
+            await self._referrers.remove(manifest.subject.digest, digest)
+
+    async def delete_tag(self, tag: Tag) -> None:
+        await self._tags.delete(tag)
+
+    async def list_tags(self, after: str, limit: int) -> TagPage:
+        return await self._tags.list(after, limit)
+
+    async def list_referrers(self, subject: Digest) -> list[Descriptor]:
+        return await self._referrers.list(subject)
+
+    async def _keep_revision(self, digest: Digest) -> None:
+        """Write the revision again if a delete of the same manifest came between it and the tag."""
+        link = layout.revision_link(self.name, digest)
+        try:
+            await self._driver.head(link)
+        except ObjectNotFound:
+            await write_link(self._driver, link, digest)
+
+    async def _check_presence(self, manifest: Manifest) -> None:
+        """Raises ManifestBlobUnknown for what is missing, ManifestInvalid for what has another size than announced."""
+        required = self._rules.required(manifest)
+        named = (*manifest.blobs, *manifest.children)
+        slots = asyncio.Semaphore(_AT_ONCE)
+        sizes = await asyncio.gather(*(self._size(d, slots) for d in named))
+        missing = [d.digest for d, size in zip(named, sizes, strict=True) if size is None and d in required]
+        if missing:
+            raise ManifestBlobUnknown(list(dict.fromkeys(missing)))
+        for descriptor, size in zip(named, sizes, strict=True):
+            if size is not None and size != descriptor.size:
+                raise ManifestInvalid(f"{descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}")
+
+    async def _size(self, descriptor: Descriptor, slots: asyncio.Semaphore) -> int | None:
+        """Bytes of what this repository holds under the digest, as manifest or as blob; None: nothing."""
+        async with slots:
+            for link in (layout.layer_link, layout.revision_link):
+                try:
+                    target = await read_link(self._driver, link(self.name, descriptor.digest))
+                    return (await self._driver.head(layout.blob_data(target))).size
+                except ObjectNotFound:
+                    continue
+        return None
+
+
+def _undamaged(digest: Digest, size: int) -> int:
+    """Returns size. Raises Unavailable for an empty object under the digest of bytes: what a crash may leave behind."""
+    if size == 0 and digest != Digest.of(b"", digest.algorithm):
+        raise Unavailable(f"blob {digest} is damaged in storage; push it again")
+    return size
+
+
+async def _parse(body: bytes, content_type: str | None) -> Manifest:
+    if len(body) > _IN_LOOP:
+        return await asyncio.to_thread(parse, body, content_type)
+    return parse(body, content_type)

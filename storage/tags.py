@@ -1,0 +1,78 @@
+"""Tags of one repository: a tag is one small link, so that setting it needs no lock and is seen whole."""
+
+from storage import layout
+from storage.digest import Digest
+from storage.driver import StorageDriver
+from storage.errors import ManifestUnknown, ObjectNotFound, PreconditionFailed, RepositoryUnknown
+from storage.links import parse_link, read_link, write_link
+from storage.names import RepositoryName, Tag
+from storage.repository import Precondition, TagPage
+
+
+class Tags:
+    """The tags of one repository; see Repository for what the verbs promise."""
+
+    def __init__(self, name: RepositoryName, driver: StorageDriver) -> None:
+        self._name = name
+        self._driver = driver
+
+    async def get(self, tag: Tag) -> Digest:
+        try:
+            return await read_link(self._driver, layout.tag_link(self._name, tag))
+        except ObjectNotFound as exc:
+            raise ManifestUnknown(tag) from exc
+
+    async def check(self, tag: Tag, precondition: Precondition) -> str | None:
+        """The version of the tag for which the precondition holds; None: there is no tag. Raises PreconditionFailed."""
+        key = layout.tag_link(self._name, tag)
+        try:
+            version = (await self._driver.head(key)).version
+            digest = parse_link(key, await self._driver.read(key))
+        except ObjectNotFound:
+            if precondition.one_of is not None:
+                raise PreconditionFailed from None
+            return None
+        wanted = precondition.one_of
+        if precondition.absent or (wanted is not None and "*" not in wanted and str(digest) not in wanted):
+            raise PreconditionFailed
+        return version
+
+    async def set(self, tag: Tag, digest: Digest, precondition: Precondition | None = None) -> None:
+        """Point the tag at digest. With a precondition atomically: another writer in between: PreconditionFailed."""
+        key, body = layout.tag_link(self._name, tag), str(digest).encode("ascii")
+        version = await self.check(tag, precondition) if precondition else None
+        # distribution's order, and `registry garbage-collect -m` reads the index
+        await write_link(self._driver, layout.tag_index_link(self._name, tag, digest), digest)
+        await self._driver.put(
+            key,
+            body,
+            if_absent=precondition is not None and version is None,
+            if_version=version if precondition else None,
+        )
+
+    async def delete(self, tag: Tag) -> None:
+        await self.get(tag)
+        await self._driver.delete_tree(layout.tag(self._name, tag))
+
+    async def delete_all_of(self, digest: Digest) -> None:
+        """Remove every tag that names digest."""
+        for tag in await self._names():
+            try:
+                if await self.get(tag) == digest:
+                    await self._driver.delete_tree(layout.tag(self._name, tag))
+            except ManifestUnknown:
+                continue
+
+    async def list(self, after: str, limit: int) -> TagPage:
+        """Tags behind `after`. A folder without a current link, left by a crash, is no tag."""
+        names = await self._driver.list_folders(
+            layout.tags(self._name), after=after, limit=limit + 1, containing=layout.CURRENT_LINK
+        )
+        if not names and not await self._driver.list_folders(layout.manifests(self._name), limit=1):
+            raise RepositoryUnknown(self._name)
+        return TagPage(names[:limit], len(names) > limit)
+
+    async def _names(self) -> list[Tag]:
+
+        names = await self._driver.list_folders(layout.tags(self._name), containing=layout.CURRENT_LINK)
+        return [Tag(name) for name in names]
