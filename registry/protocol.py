@@ -14,12 +14,7 @@ Rules:
 
 import asyncio
 import enum
-import fcntl
 import logging
-import socket
-import struct
-import sys
-import termios
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any
@@ -27,15 +22,20 @@ from typing import Any
 import httptools
 from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
 from uvicorn.config import Config
+from uvicorn.protocols.http import flow_control, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from registry import framing, refusals
 from registry.limits import Limits
+from registry.outlet import Outlet
 from registry.refusals import Refusal, Refused
 from registry.stalls import Meter, Watch
 
 logger = logging.getLogger(__name__)
+
+PRIVATE: Sequence[object] = (httptools_impl, flow_control, ServerState)
+"""What this module uses of uvicorn beyond its documentation. tests/registry/test_protocol.py knows the digests."""
 
 CHUNK_FRAMING = 16
 """Bytes of a chunk that are free of charge: its size and two line ends. Go's reader allows the same."""
@@ -52,29 +52,13 @@ class Phase(enum.Enum):
     DEAF = "what arrives is dropped; the connection ends after the last answer"
 
 
-class Outlet:
-    """What a cycle sees of the transport: it counts the bytes, and closes without destroying what was written."""
-
-    def __init__(self, protocol: "RegistryProtocol") -> None:
-        self.protocol = protocol
-
-    def write(self, data: bytes) -> None:
-        self.protocol.write(data)
-
-    def close(self) -> None:
-        self.protocol.hang_up()
-
-    def is_closing(self) -> bool:
-        return self.protocol.transport.is_closing()
-
-
 class RegistryCycle(RequestResponseCycle):
     """One request and its response. The body is kept as the pieces that the parser gave: no copy before the last."""
 
     def __init__(self, protocol: "RegistryProtocol", scope: HTTPScope, *, body_length: int | None, keep_alive: bool):
         super().__init__(
             scope=scope,
-            transport=protocol.outlet,  # type: ignore[arg-type] # it uses these three methods
+            transport=protocol.outlet,  # type: ignore[arg-type] # it has the three methods that are used
             flow=protocol.flow,
             logger=protocol.logger,
             access_logger=protocol.access_logger,
@@ -152,9 +136,7 @@ class RegistryCycle(RequestResponseCycle):
         return known and not self.waiting_for_100_continue
 
     async def send_500_response(self) -> None:
-        await self.send(
-            {"type": "http.response.start", "status": 500, "headers": refusals.INTERNAL.fields()},
-        )
+        await self.send({"type": "http.response.start", "status": 500, "headers": refusals.INTERNAL.fields()})
         await self.send({"type": "http.response.body", "body": refusals.INTERNAL.body(), "more_body": False})
 
 
@@ -176,36 +158,37 @@ class RegistryProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.limits, self.watch = limits, watch
-        self.outlet = Outlet(self)
         self.phase = Phase.HEAD
         self.since = 0.0
         self.running: RegistryCycle | None = None  # the request that is being answered, or was last
-        self.received = self.sent = 0
+        self.received = 0
         self.inbound, self.outbound = Meter(limits), Meter(limits)
         self.overhead = 0  # bytes received that are neither body nor the usual framing of one
         self.head_size = 0
         self.replaying = False
-        self.discarded = 0
-        self.hung_up = False
-        self.closing_timer: asyncio.TimerHandle | None = None
 
     # The connection.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.socket: socket.socket | None = transport.get_extra_info("socket")
-        self.watch.add(self)
+        self.outlet = Outlet(
+            transport,
+            self.limits,
+            self.loop,
+            still_sending=lambda: self.phase in (Phase.BODY, Phase.DEAF),
+            resume=self.flow.resume_reading,
+        )
         self.since = self.loop.time()
+        self.watch.add(self)
         if len(self.connections) > self.limits.max_connections:
             # No lingering here: a descriptor that waits is what there are too many of.
             self.phase = Phase.DEAF
-            self.write(refusals.TOO_MANY_CONNECTIONS.response(self.server_state.default_headers))
+            self.outlet.write(refusals.TOO_MANY_CONNECTIONS.response(self.server_state.default_headers))
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.watch.remove(self)
-        if self.closing_timer:
-            self.closing_timer.cancel()
+        self.outlet.stay_open()
         # uvicorn tells the newest request only; the one that is being answered may be an older one.
         for cycle in {self.running, self.cycle}:
             if cycle:
@@ -213,62 +196,18 @@ class RegistryProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         super().connection_lost(exc)
 
-    def write(self, data: bytes) -> None:
-        self.sent += len(data)
-        self.transport.write(data)
-
-    def hang_up(self) -> None:
-        """Close after what was written. Closing over unread bytes would make the kernel send a reset instead."""
-        if self.phase in (Phase.BODY, Phase.DEAF):
-            self.linger()
-        else:
-            self.transport.close()
-
-    def linger(self) -> None:
-        """Say that nothing more comes, and drop what still arrives until the client closes or a limit ends it."""
-        if self.hung_up or self.transport.is_closing():
-            return
-        self.hung_up, self.phase = True, Phase.DEAF
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
-        self.close_later()
-
-    def close_later(self) -> None:
-        self.closing_timer = self.loop.call_later(self.limits.discard_timeout, self.transport.close)
-
-    def discard(self, size: int) -> None:
-        self.discarded += size
-        if self.discarded > self.limits.discard_bytes:
-            self.transport.close() if self.hung_up else self.abort()
-
-    def abort(self) -> None:
-        """End it at once. `close` would wait for the client to read what is written."""
-        if self.socket and self.unsent():
-            linger_zero = struct.pack("ii", 1, 0)  # has the kernel drop its part, too, by a reset
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_zero)
-        self.transport.abort()
-
-    def unsent(self) -> int:
-        """Bytes written that the client has not acknowledged: ours and the kernel's."""
-        descriptor = self.socket.fileno() if self.socket else -1
-        if descriptor < 0:
-            return 0
-        queued = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
-        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
-
     def check(self, now: float) -> None:
         """Called every few seconds: do we wait for this client, and for how long?"""
-        cycle, unsent = self.cycle, self.unsent()
+        cycle, unsent = self.cycle, self.outlet.unsent()
         wants_body = (
             self.phase is Phase.BODY
             and cycle is not None
             and not (cycle.response_complete or cycle.waiting_for_100_continue or self.flow.read_paused)
         )
         late_body = self.inbound.stalled(self.received, now, waiting=wants_body)
-        late_reader = self.outbound.stalled(self.sent - unsent, now, waiting=unsent > 0)
+        late_reader = self.outbound.stalled(self.outlet.sent - unsent, now, waiting=unsent > 0)
         if late_body or late_reader:
-            self.abort()
+            self.outlet.abort()
         elif cycle is None or cycle.response_complete:
             limit = {Phase.HEAD: self.limits.head_timeout, Phase.IDLE: self.limits.keep_alive}.get(self.phase)
             if limit and not unsent and now - self.since > limit:
@@ -280,8 +219,8 @@ class RegistryProtocol(HttpToolsProtocol):
         self.received += len(data)
         if self.transport.is_closing():
             return
-        if self.phase is Phase.DEAF:
-            self.discard(len(data))
+        if self.phase is Phase.DEAF or self.outlet.lingering:
+            self.outlet.discard(len(data))
             return
         if self.phase is Phase.IDLE:
             self.overhead, self.phase, self.since = 0, Phase.HEAD, self.loop.time()
@@ -333,9 +272,9 @@ class RegistryProtocol(HttpToolsProtocol):
             return
         if cycle and cycle.more_body:
             if cycle.response_complete:
-                self.linger()
+                self.outlet.linger()
             elif cycle is not self.running or cycle.response_started:
-                self.abort()
+                self.outlet.abort()
             else:
                 cycle.lose()
                 self.answer(refusal)
@@ -347,8 +286,8 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def answer(self, refusal: Refusal) -> None:
         head_only = self.phase is Phase.HEAD and self.parser.get_method() == b"HEAD"
-        self.write(refusal.response(self.server_state.default_headers, head_only=head_only))
-        self.linger()
+        self.outlet.write(refusal.response(self.server_state.default_headers, head_only=head_only))
+        self.outlet.linger()
 
     # What the parser says. Refused may be raised in all of these.
 
@@ -378,12 +317,10 @@ class RegistryProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.replaying:
             return
-        if self.transport.is_closing():
-            raise Refused(refusals.MALFORMED)  # only to leave the parser
         method, version = self.parser.get_method(), self.parser.get_http_version()
         framing.check_head(method, version, self.headers)
-        if len(self.pipeline) >= self.limits.max_pipelined:
-            raise Refused(refusals.MALFORMED)
+        if self.transport.is_closing() or len(self.pipeline) >= self.limits.max_pipelined:
+            raise Refused(refusals.MALFORMED)  # which is answered to nobody: others come first
         self.overhead -= self.head_size + len(self.url) + FIELD_FRAMING * len(self.headers) + HEAD_FRAMING
         self.scope["method"], self.scope["http_version"] = method.decode("ascii"), version
         self.scope["raw_path"], self.scope["path"], self.scope["query_string"] = self.split_target()
@@ -416,7 +353,7 @@ class RegistryProtocol(HttpToolsProtocol):
         assert self.cycle is not None
         self.overhead -= len(body)
         if self.cycle.response_complete:
-            self.discard(len(body))
+            self.outlet.discard(len(body))
         else:
             self.cycle.feed(body)
 
@@ -426,9 +363,7 @@ class RegistryProtocol(HttpToolsProtocol):
             return  # its body comes by replace_parser()
         self.phase, self.since = Phase.IDLE, self.loop.time()
         self.cycle.end_body()
-        if self.closing_timer:
-            self.closing_timer.cancel()
-            self.closing_timer = None
+        self.outlet.stay_open()
 
     # What the cycles say.
 
@@ -439,18 +374,11 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        if self.transport.is_closing() or self.hung_up:
+        if self.transport.is_closing() or self.outlet.lingering:
             return
         self.since = self.loop.time()
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self.phase is Phase.BODY:
-            self.close_later()  # unless the rest of the body comes in time
-
-
-def private_sources() -> Sequence[object]:
-    """What this module uses of uvicorn beyond its documentation, for the test that guards it."""
-    from uvicorn.protocols.http import flow_control, httptools_impl
-
-    return httptools_impl, flow_control, ServerState
+            self.outlet.close_later()  # unless the rest of the body comes in time

@@ -1,8 +1,8 @@
 """The answers that a client gets without the application: what the parser or a limit refuses.
 
-They have the shape of every other error of the registry (distribution-spec, "Error codes") and always end the
-connection, because after them nobody knows where the next request would begin. The spec has no code for most of these:
-UNSUPPORTED is the one of its list that says "not like this".
+They look like every other error of the registry and always end the connection, because after them nobody knows where
+the next request would begin. The spec has no code for most of these: UNSUPPORTED is the one of its list that says "not
+like this".
 """
 
 import json
@@ -21,15 +21,16 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def body(self) -> bytes:
-        return json.dumps({"errors": [{"code": self.code, "message": self.message}]}).encode()
+        return json.dumps({"errors": [{"code": self.code, "message": self.message}]}).encode("ascii")
 
     def fields(self) -> list[tuple[bytes, bytes]]:
         """The header fields that go with body()."""
         return [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(self.body())),
-            (b"x-content-type-options", b"nosniff"),
             (b"connection", b"close"),
+            (b"docker-distribution-api-version", b"registry/2.0"),
+            (b"x-content-type-options", b"nosniff"),
             *self.headers,
         ]
 
@@ -57,4 +58,4 @@ FRAMING_TOO_LARGE = Refusal(431, "UNSUPPORTED", "the request head, a chunk heade
 NO_CODING = Refusal(501, "UNSUPPORTED", "this transfer coding is not supported; only chunked is")
 NO_VERSION = Refusal(505, "UNSUPPORTED", "this HTTP version is not supported; HTTP/1.1 is")
 TOO_MANY_CONNECTIONS = Refusal(503, "UNAVAILABLE", "too many connections; try again", ((b"retry-after", b"1"),))
-INTERNAL = Refusal(500, "UNKNOWN", "internal error")
+INTERNAL = Refusal(500, "UNKNOWN", "internal error; the registry's log has the details")
