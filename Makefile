@@ -37,3 +37,13 @@ clients: $(STAMP) ## docker, containerd, skopeo, oras and the like against our r
 
 clients-packages: ## install the Debian packages that `make clients` needs
 	tests/clients/install.sh
+
+# Peers and suites in Go, each pinned in conformance/tools/<tool>. A required one that does not build stops make.
+TOOLS          := conformance distribution crane oras regctl helm cosign
+TOOLS_REQUIRED := conformance distribution
+
+.PHONY: tools
+tools: $(TOOLS:%=.tools/bin/%) ## build the pinned Go tools that are missing (Go 1.26)
+
+.tools/bin/%: conformance/tools/%/go.mod conformance/tools/%/go.sum conformance/tools/%/tools.go conformance/tools/build
+	@conformance/tools/build $* $(if $(filter $*,$(TOOLS_REQUIRED)),,--optional)
