@@ -1,0 +1,335 @@
+"""The verbs of the filesystem driver, each as one call that blocks: durable steps in their right order.
+
+    put     write a scratch file, fsync it, rename it over the key, fsync the folder
+    move    rename, fsync the folder that gained the entry, then the one that lost it
+    delete  unlink, remove emptied folders, fsync the one that stays
+
+New folders are entered and synced before anything is put into them (folders.py). Each step leaves the tree whole: a
+process that is killed between two of them leaves at most scratch files and empty folders, which nobody sees.
+
+OSError leaves this module as it came; the caller translates it. What stands at a key but is no regular file (a folder,
+a pipe) is not an object.
+"""
+
+import errno
+import fcntl
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from storage.driver import ObjectInfo, Tap, check_key
+from storage.drivers import folders
+from storage.drivers.oserrors import translated
+from storage.drivers.scratch import Scratch, remove_tree
+from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, Unavailable
+
+T = TypeVar("T")
+
+_ATTEMPTS = 100
+"""At putting something into a folder that others keep removing, before it is taken for a fault."""
+
+_PUBLIC = 0o666  # less the umask, as distribution: its volumes are shared between users
+_PRIVATE = 0o600
+
+
+def version_of(status: os.stat_result) -> str:
+    """Another one after every put: it makes a new file, whose time of modification is never the old one's (_place)."""
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+
+
+def info_of(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, version_of(status), status.st_mtime)
+
+
+class FileTree:
+    """Objects as files below root. scratch: the key of a folder that holds no objects."""
+
+    def __init__(self, root: str, scratch: str) -> None:
+        self.root = root
+        self.scratch_key = check_key(scratch)
+        self.scratch = Scratch(root, f"{root}/{scratch}")
+
+    def path(self, key: str) -> str:
+        """Raises ValueError for what is not a key, or lies in the scratch folder."""
+        if f"{check_key(key)}/".startswith(f"{self.scratch_key}/"):
+            raise ValueError(f"not an object's key: {key!r}")
+        return f"{self.root}/{key}"
+
+    def is_key(self, key: str) -> bool:
+        try:
+            self.path(key)
+        except ValueError:
+            return False
+        return True
+
+    def folder(self, prefix: str) -> str:
+        return self.path(prefix) if prefix else self.root
+
+    # Reading
+
+    def open(self, key: str) -> tuple[io.FileIO, int]:
+        """The file and its size."""
+        fd, size = _open(self.path(key), key, os.O_RDONLY)
+        return io.FileIO(fd, "rb"), size
+
+    def read(self, key: str, limit: int) -> bytes:
+        file, size = self.open(key)
+        with file:
+            if size > limit:
+                raise Unavailable(f"an object of {size} bytes stands where at most {limit} are expected")
+            data = b""
+            while piece := file.read(limit + 1 - len(data)):
+                data += piece
+        if len(data) != size:
+            raise Unavailable(f"a stored object of {size} bytes changes while it is read")
+        return data
+
+    def stat(self, key: str) -> os.stat_result:
+        return _regular(os.stat(self.path(key)), key)
+
+    # Writing
+
+    def check_writable(self) -> None:
+        with self.scratch.file(b"writable", _PUBLIC) as (_, fd):
+            os.fsync(fd)
+
+    def put(self, key: str, data: bytes, if_absent: bool, if_version: str | None, private: bool) -> str:
+        path = self.path(key)
+        with self.scratch.file(data, _PRIVATE if private else _PUBLIC) as (temp, fd):
+            os.fsync(fd)
+            return self._place(temp, fd, path, if_absent, if_version)
+
+    def begin(self, key: str) -> None:
+        """An empty file in place of any other: whoever still writes to the old one no longer finds it at its path.
+
+        Not synced: a session need not survive a power cut before `complete`, which syncs both file and folder.
+        """
+        path = self.path(key)
+        with self.scratch.file(b"", _PUBLIC) as (temp, fd):
+            self._place(temp, fd, path, durable=False)
+
+    def delete(self, key: str) -> None:
+        path = self.path(key)
+        parent, _, name = path.rpartition("/")
+        with suppress(FileNotFoundError, NotADirectoryError), folders.locked(parent) as [fd]:
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                return
+            os.unlink(name, dir_fd=fd)
+        folders.prune(parent, self.root)  # also when it was gone: an earlier delete may have been killed half-way
+
+    def delete_tree(self, prefix: str) -> None:
+        """The tree is renamed into the scratch folder, so that it goes at once, and is taken apart there."""
+        path = self.folder(prefix)
+        if f"{self.scratch_key}/".startswith(f"{prefix}/" if prefix else ""):
+            self._delete_around_scratch(prefix)
+        elif os.path.isdir(path):
+            parent, _, name = path.rpartition("/")
+            doomed = self.scratch.path()
+            with suppress(FileNotFoundError), folders.locked(parent) as [fd]:
+                os.rename(name, doomed, src_dir_fd=fd)
+            folders.prune(parent, self.root)
+            if os.path.lexists(doomed):
+                remove_tree(doomed)
+
+    def _delete_around_scratch(self, prefix: str) -> None:
+        folder = self.folder(prefix)
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            key = f"{prefix}/{name}" if prefix else name
+            if key != self.scratch_key:
+                with suppress(ValueError):  # not a key, so not ours: lost+found, for one
+                    if os.path.isdir(self.path(key)):
+                        self.delete_tree(key)
+                    else:
+                        self.delete(key)
+
+    def move(self, source: str, target: str, size: int) -> None:
+        """The source's lock is shared: appenders, who hold it alone while they write, are kept out, and see it gone."""
+        old, new = self.path(source), self.path(target)
+        with translated(source):  # what is missing from here on is a fault of the store
+            fd, _ = _open(old, source, os.O_RDONLY)
+        try:
+            with _flocked(fd, old, source, fcntl.LOCK_SH):
+                if (actual := os.fstat(fd).st_size) != size:
+                    raise OffsetMismatch(actual)
+                if old != new:
+                    _again(lambda: self._move(old, new, fd, source))
+        finally:
+            os.close(fd)
+
+    def _move(self, old: str, new: str, file: int, source: str) -> None:
+        old_parent, _, old_name = old.rpartition("/")
+        new_parent, _, new_name = new.rpartition("/")
+        folders.make(new_parent, self.root)
+        if not folders.is_at(old, file):
+            raise ObjectNotFound(source)
+        with folders.locked(old_parent, new_parent) as [old_fd, new_fd]:
+            if not folders.is_at(old, file):
+                raise ObjectNotFound(source)
+            os.rename(old_name, new_name, src_dir_fd=old_fd, dst_dir_fd=new_fd)
+            folders.sync(new_fd)
+        if old_parent != new_parent:
+            folders.prune(old_parent, self.root)
+
+    def touch(self, key: str) -> None:
+        """Not synced: it protects from a collector of garbage, and none runs through a power cut."""
+        path = self.path(key)
+        _regular(os.stat(path), key)
+        os.utime(path)  # without times: the store's clock, and allowed to whoever may write
+
+    def complete(self, key: str, size: int) -> None:
+        path = self.path(key)
+        fd, _ = _open(path, key, os.O_RDONLY)
+        try:
+            with _flocked(fd, path, key, fcntl.LOCK_SH):
+                if (actual := os.fstat(fd).st_size) != size:
+                    raise OffsetMismatch(actual)
+            os.fsync(fd)
+            with folders.opened(path.rpartition("/")[0]) as folder:
+                folders.sync(folder)
+        finally:
+            os.close(fd)
+
+    def _place(
+        self,
+        temp: str,
+        file: int,
+        path: str,
+        if_absent: bool = False,
+        if_version: str | None = None,
+        durable: bool = True,
+    ) -> str:
+        parent, _, name = path.rpartition("/")
+
+        def attempt() -> str:
+            folders.make(parent, self.root)
+            with folders.locked(parent) as [folder]:
+                old = _status(name, folder)
+                if (if_absent and old) or (if_version is not None and (not old or version_of(old) != if_version)):
+                    raise PreconditionFailed
+                _make_newer(file, old)
+                if not (if_absent and _link(temp, name, folder)):
+                    os.rename(temp, name, dst_dir_fd=folder)
+                if durable:
+                    folders.sync(folder)
+            return version_of(os.fstat(file))
+
+        return _again(attempt)
+
+
+def _again(attempt: Callable[[], T]) -> T:
+    """Others may remove a folder between our making it and our using it: then it is made again."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return attempt()
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _regular(status: os.stat_result, key: str) -> os.stat_result:
+    if not stat.S_ISREG(status.st_mode):
+        raise ObjectNotFound(key)
+    return status
+
+
+def _status(name: str, folder: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+
+
+def _link(temp: str, name: str, folder: int) -> bool:
+    """Enter the file where nothing stands, which is one step for other machines, too, and for those that take no lock.
+
+    False where the filesystem knows no hard links. Raises PreconditionFailed.
+    """
+    try:
+        os.link(temp, name, dst_dir_fd=folder)
+    except FileExistsError as exc:
+        raise PreconditionFailed from exc
+    except OSError as exc:
+        if exc.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            return False
+        raise
+    return True
+
+
+def _make_newer(file: int, old: os.stat_result | None) -> None:
+    """Many filesystems count time in steps of some milliseconds and give inode numbers again at once.
+
+    So that two versions never look alike, a file that replaces one of the same step is dated a nanosecond later.
+    """
+    new = os.fstat(file)
+    if old and 0 <= old.st_mtime_ns - new.st_mtime_ns < 1_000_000_000:
+        os.utime(file, ns=(new.st_atime_ns, old.st_mtime_ns + 1))
+
+
+def _open(path: str, key: str, flags: int) -> tuple[int, int]:
+    """The descriptor of a regular file, and its size."""
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block
+    try:
+        return fd, _regular(os.fstat(fd), key).st_size
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+@contextmanager
+def _flocked(fd: int, path: str, key: str, kind: int) -> Iterator[None]:
+    """The stage, locked and still at its path. Raises ObjectNotFound when it has been moved, begun anew or dropped."""
+    fcntl.flock(fd, kind)
+    try:
+        if not folders.is_at(path, fd):
+            raise ObjectNotFound(key)
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+class GrowingFile:
+    """A stage that one caller appends to. Not concurrently; `close` ends it."""
+
+    def __init__(self, tree: FileTree, key: str, offset: int) -> None:
+        """Raises OffsetMismatch when the stage is not `offset` bytes long."""
+        self.key = key
+        self._path = tree.path(key)
+        self._fd, size = _open(self._path, key, os.O_WRONLY)
+        if size != offset:
+            self.close()
+            raise OffsetMismatch(size)
+
+    def write(self, pieces: list[bytes], offset: int, tap: Tap | None) -> int:
+        """Add pieces, all or, when that fails, none, and hand them to tap. Returns the new length.
+
+        The lock is held for this call alone, and the length is looked at under it: what two callers append at the same
+        time is never mixed, and nothing is added to what `move` has published.
+        """
+        with _flocked(self._fd, self._path, self.key, fcntl.LOCK_EX):
+            if (size := os.fstat(self._fd).st_size) != offset:
+                raise OffsetMismatch(size)
+            try:
+                end = _write_all(self._fd, pieces, offset)
+            except OSError:
+                os.ftruncate(self._fd, offset)  # a full disk has taken a part, which tap has not seen
+                raise
+        if tap is not None:
+            for piece in pieces:
+                tap(piece)
+        return end
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _write_all(fd: int, pieces: list[bytes], offset: int) -> int:
+    views = [memoryview(piece) for piece in pieces if piece]
+    while views:
+        written = os.pwritev(fd, views, offset)
+        offset += written
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
+    return offset
