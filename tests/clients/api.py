@@ -93,13 +93,16 @@ class Registry:
 
     def referrers(self, repository: str, digest: str) -> list[dict[str, Any]]:
         """The referrers of a manifest: of the API when the registry has it, else of the fallback tag."""
+        fallback = digest.replace(":", "-")
         if self.has_referrers_api():
             got = self._http.get(f"/v2/{repository}/referrers/{digest}")
             assert got.status_code == 200, f"referrers of {digest}: {got.status_code} {got.text}"
             assert got.headers["content-type"] == OCI_INDEX
             listed = got.json()
+        elif self.has(repository, fallback):
+            listed = self.manifest(repository, fallback).json
         else:
-            listed = self.manifest(repository, digest.replace(":", "-")).json
+            return []
         descriptors: list[dict[str, Any]] = listed["manifests"]
         return descriptors
 

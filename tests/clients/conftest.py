@@ -1,7 +1,8 @@
 """Fixtures of the client tests: the registry under test, the daemons, one work folder that is gone afterwards.
 
 The tests run with `make clients` (`pytest -m clients`) and are deselected otherwise. They drive this work tree's
-`registry serve`, or what listens at REGISTRY_UNDER_TEST=localhost:PORT (it must allow deletes).
+`registry serve`, or what listens at REGISTRY_UNDER_TEST=localhost:PORT (it must allow deletes), or what the command
+REGISTRY_COMMAND starts when a configuration file is put behind it.
 """
 
 import os
@@ -16,9 +17,11 @@ import pytest
 from . import daemons, images, table, tools
 from .api import Registry
 from .images import Layout
+from .secured import Secured, secured_registry
 from .shell import Shell
 
 HERE = Path(__file__).parent
+OURS = not (os.environ.get("REGISTRY_UNDER_TEST") or os.environ.get("REGISTRY_COMMAND"))
 LOGS = pytest.StashKey[dict[str, Path]]()
 DESELECTED = pytest.StashKey[int]()
 SKIPPED = pytest.StashKey[Sequence[str]]()
@@ -55,12 +58,12 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the daemons' logs with a failing test."""
+    """Show with a failing test what the daemons logged that it uses."""
     report = yield
     if report.failed and item.path.is_relative_to(HERE):
-        for name, log in item.config.stash[LOGS].items():
-            if log.exists():
-                report.sections.append((f"end of the log of {name}", daemons.tail(log)))
+        for fixture, log in item.config.stash[LOGS].items():
+            if fixture in getattr(item, "fixturenames", ()) and log.exists():
+                report.sections.append((f"end of the log of {log.stem}", daemons.tail(log)))
     return report
 
 
@@ -91,10 +94,10 @@ def shell(workspace: Path) -> Shell:
 
 @pytest.fixture(scope="session")
 def logs(workspace: Path, pytestconfig: pytest.Config) -> dict[str, Path]:
-    """Name of a daemon to its log file."""
-    names = ("registry", "containerd", "dockerd")
+    """Fixture to log file of the daemon that it starts."""
     logs = pytestconfig.stash[LOGS]
-    logs.update({name: workspace / f"{name}.log" for name in names})
+    for fixture in ("registry_url", "secured", "containerd_address", "docker_host"):
+        logs[fixture] = workspace / f"{fixture}.log"
     return logs
 
 
@@ -105,7 +108,7 @@ def registry_url(workspace: Path, shell: Shell, logs: dict[str, Path]) -> Iterat
     if elsewhere:
         yield f"http://{elsewhere}"
         return
-    with daemons.moorage(shell, workspace / "registry", logs["registry"]) as port:
+    with daemons.registry(shell, workspace / "registry", logs["registry_url"]) as port:
         yield f"http://localhost:{port}"
 
 
@@ -114,8 +117,21 @@ def registry(registry_url: str) -> Iterator[Registry]:
     with httpx.Client(base_url=registry_url, timeout=60, trust_env=False) as http:
         registry = Registry(registry_url.removeprefix("http://"), http)
         # A registry of others may lack it (CNCF distribution does); ours may not.
-        assert registry.has_referrers_api() or os.environ.get("REGISTRY_UNDER_TEST")
+        assert registry.has_referrers_api() or not OURS
         yield registry
+
+
+@pytest.fixture(scope="session")
+def secured(workspace: Path, shell: Shell, logs: dict[str, Path]) -> Iterator[Secured]:
+    """The registry with TLS and passwords."""
+    with secured_registry(shell, workspace / "secured", logs["secured"]) as secured:
+        yield secured
+
+
+@pytest.fixture
+def fresh_shell(folder: Path) -> Shell:
+    """A shell for a user who has logged in nowhere."""
+    return Shell(folder / "home")
 
 
 @pytest.fixture(scope="session")
@@ -148,11 +164,11 @@ def published(registry: Registry, layout: Layout, run_name: str) -> str:
 
 @pytest.fixture(scope="session")
 def containerd_address(workspace: Path, shell: Shell, logs: dict[str, Path]) -> Iterator[Path]:
-    with daemons.containerd(shell, workspace / "containerd", logs["containerd"]) as address:
+    with daemons.containerd(shell, workspace / "containerd", logs["containerd_address"]) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def docker_host(workspace: Path, shell: Shell, logs: dict[str, Path], containerd_address: Path) -> Iterator[str]:
-    with daemons.dockerd(shell, workspace / "dockerd", logs["dockerd"], containerd_address) as host:
+    with daemons.dockerd(shell, workspace / "dockerd", logs["docker_host"], containerd_address) as host:
         yield host

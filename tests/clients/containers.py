@@ -25,9 +25,13 @@ class ContainersTool:
     def refused(self, *arguments: str | Path) -> Output:
         return self._shell.refused(self._command, *self._options, *arguments)
 
-    def push(self, image: str) -> str:
-        """Push; returns the digest that the client reports."""
-        self("push", PLAIN, "--digestfile", self._digest_file, image)
+    def login(self, host: str, user: str, password: str, *options: str) -> None:
+        arguments = ("login", *options, "--username", user, "--password-stdin", host)
+        self._shell(self._command, *self._options, *arguments, stdin=password.encode())
+
+    def push(self, image: str, *options: str) -> str:
+        """Push, by plain HTTP unless options say how; returns the digest that the client reports."""
+        self("push", *(options or (PLAIN,)), "--digestfile", self._digest_file, image)
         return self._digest_file.read_text()
 
     def push_list(self, image: str) -> str:
@@ -36,8 +40,8 @@ class ContainersTool:
         return self._digest_file.read_text()
 
     def pull(self, image: str, *options: str) -> str:
-        """Pull; returns the digest of what is stored."""
-        self("pull", PLAIN, *options, image)
+        """Pull, by plain HTTP unless options say how; returns the digest of what is stored."""
+        self("pull", *(options or (PLAIN,)), image)
         [stored] = json.loads(self("images", "--json" if self._command == "buildah" else "--format=json", image).out)
         digest: str = stored.get("digest") or stored["Digest"]
         return digest

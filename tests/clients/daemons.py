@@ -1,20 +1,32 @@
 """Private daemons: containerd, dockerd and the registry itself, each in its own folder, each ended whatever happens.
 
-Rules: nothing outside the given folder is used (sockets, state, configuration); a daemon dies with the process that
-started it, even when that is killed; what it logs goes to a file that a failing test prints.
+Rules: nothing outside the given folder is used (sockets, state, configuration), but for the key.json that a dockerd
+before version 23 puts into /etc/docker; a daemon dies with the process that started it, even when that is killed; what
+it logs goes to a file that a failing test prints.
 """
 
+import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from .shell import CommandFailed, Shell
-from .tools import ROOT, find
+from .tools import find
 
+# Another registry that reads distribution's configuration, such as "docker-registry serve", shows what a test expects
+# of any registry.
+REGISTRY_COMMAND = shlex.split(os.environ.get("REGISTRY_COMMAND", "")) or [
+    str(Path(sys.executable).with_name("registry")),
+    "serve",
+]
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
@@ -66,27 +78,30 @@ def free_port() -> int:
         return port
 
 
-def accepts(port: int) -> bool:
+def accepts(host: str, port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True
 
 
 @contextmanager
-def moorage(shell: Shell, folder: Path, log: Path, *, settings: str = "", http: str = "") -> Iterator[int]:
-    """Run `registry serve` of this work tree with deletes on; yields its port. `settings`, `http`: more YAML lines."""
+def registry(
+    shell: Shell, folder: Path, log: Path, *, host: str = "127.0.0.1", more: Mapping[str, Any] | None = None
+) -> Iterator[int]:
+    """Run the registry under test, with deletes on; yields its port. host: where it listens; more: more settings."""
     port = free_port()
     folder.mkdir(parents=True)
+    settings: dict[str, Any] = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": f"{folder}/data"}, "delete": {"enabled": True}},
+        **(more or {}),
+    }
+    settings["http"] = {"addr": f"{host}:{port}", **settings.get("http", {})}
     config = folder / "config.yml"
-    config.write_text(
-        "version: 0.1\n"
-        f"storage:\n  filesystem:\n    rootdirectory: {folder}/data\n  delete:\n    enabled: true\n"
-        f"http:\n  addr: 127.0.0.1:{port}\n{http}{settings}"
-    )
-    command: list[str | Path] = [Path(sys.executable).with_name("registry"), "serve", config]
-    with daemon(shell, command, log, lambda: accepts(port)):
+    config.write_text(yaml.safe_dump(settings))
+    with daemon(shell, [*REGISTRY_COMMAND, config], log, lambda: accepts(host, port)):
         yield port
 
 
@@ -167,6 +182,3 @@ def unmount(folder: Path) -> None:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in sorted((m for m in mounts if Path(m).is_relative_to(folder)), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=True)
-
-
-__all__ = ["ROOT", "containerd", "daemon", "dockerd", "free_port", "moorage", "tail"]

@@ -55,6 +55,11 @@ class Layout:
         parsed: dict[str, Any] = json.loads(self.blob(self.digests[reference]))
         return parsed
 
+    def has_copy(self, path: Path, reference: str) -> bool:
+        """Whether another layout holds a manifest and everything that it leads to, byte for byte."""
+        other = Layout(path, self.digests, self.random_digest)
+        return all(other.blob(digest) == self.blob(digest) for digest in self.below(reference))
+
     def below(self, reference: str) -> list[str]:
         """The digests of a manifest and of everything that it leads to."""
         return self._below(self.digests[reference])
@@ -78,7 +83,7 @@ def write_layout(path: Path) -> Layout:
     index = add_json(path, OCI_INDEX, {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(images.values())})
     named = {"multi": index, **images}
     entries = [d | {"annotations": {"org.opencontainers.image.ref.name": name}} for name, d in named.items()]
-    (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}))
     (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     return Layout(path, {name: descriptor["digest"] for name, descriptor in named.items()}, sha256(random))
 

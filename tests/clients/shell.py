@@ -35,41 +35,58 @@ class Shell:
         for folder in ("docker", "runtime", "tmp"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         (home / "runtime").chmod(0o700)
-        (home / "auth.json").write_text('{"auths": {}}')  # buildah refuses to start when it is named and not there
+        self._home = home
+        (home / "docker" / "config.json").write_text("{}")  # buildah does not start with a DOCKER_CONFIG without it
         self.env = {
             "PATH": SEARCH_PATH,
             "HOME": str(home),
             "TMPDIR": str(home / "tmp"),
             "LANG": "C.UTF-8",
+            # Here podman, skopeo and buildah keep logins. REGISTRY_AUTH_FILE would say it, too, but the registry, which
+            # gets this environment as well, has to read that as its setting auth.file.
             "XDG_RUNTIME_DIR": str(home / "runtime"),
             "DOCKER_CONFIG": str(home / "docker"),
-            "REGISTRY_AUTH_FILE": str(home / "auth.json"),
         }
 
     def __call__(
-        self, command: str, *arguments: str | Path, env: Mapping[str, str] | None = None, stdin: bytes = b""
+        self,
+        command: str,
+        *arguments: str | Path,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        cwd: Path | None = None,
     ) -> Output:
         """Run a command that must succeed."""
-        code, output = self._run(command, arguments, env or {}, stdin)
+        code, output = self._run(command, arguments, env or {}, stdin, cwd)
         if code != 0:
             raise CommandFailed(f"exit code {code} of: {shown(command, arguments)}\n{output.both}")
         return output
 
     def refused(self, command: str, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Output:
         """Run a command that must fail."""
-        code, output = self._run(command, arguments, env or {}, b"")
+        code, output = self._run(command, arguments, env or {})
         if code == 0:
             raise CommandFailed(f"succeeded, but should not: {shown(command, arguments)}\n{output.both}")
         return output
 
     def _run(
-        self, command: str, arguments: tuple[str | Path, ...], env: Mapping[str, str], stdin: bytes
+        self,
+        command: str,
+        arguments: tuple[str | Path, ...],
+        env: Mapping[str, str],
+        stdin: bytes = b"",
+        cwd: Path | None = None,
     ) -> tuple[int, Output]:
         path = find(command)
         assert path is not None, command  # conftest.py has checked tools.CLIENTS
         print("$", shown(command, arguments))
         done = subprocess.run(
-            [path, *map(str, arguments)], env=self.env | dict(env), input=stdin, capture_output=True, timeout=180
+            [path, *map(str, arguments)],
+            env=self.env | dict(env),
+            input=stdin,
+            cwd=cwd or self._home,
+            capture_output=True,
+            timeout=180,
         )
         output = Output(done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
         print(output.both, end="" if output.both.endswith("\n") else "\n")

@@ -8,14 +8,15 @@ import pytest
 from .api import Registry
 from .containers import PLAIN, ContainersTool
 from .images import DOCKER_MANIFEST, GREETING, HERE, OTHER, Layout, write_context
+from .secured import PASSWORD, USER, Secured
 from .shell import Shell
 
 pytestmark = pytest.mark.clients
 
 
 @pytest.fixture
-def buildah(shell: Shell, folder: Path) -> Iterator[ContainersTool]:
-    buildah = ContainersTool(shell, "buildah", folder / "buildah")
+def buildah(fresh_shell: Shell, folder: Path) -> Iterator[ContainersTool]:
+    buildah = ContainersTool(fresh_shell, "buildah", folder / "buildah")
     yield buildah
     buildah("rm", "--all")
     buildah.forget_everything()
@@ -55,3 +56,18 @@ def test_pull_from_index(buildah: ContainersTool, registry: Registry, published:
     buildah.pull(f"{registry.host}/{published}:multi")
     container = buildah("from", PLAIN, f"{registry.host}/{published}@{layout.digests['multi']}").out.strip()
     assert buildah("run", "--isolation", "chroot", container, "cat", "/platform").out == f"linux/{HERE}\n"
+
+
+def test_login_over_tls(buildah: ContainersTool, secured: Secured, repository: str, folder: Path) -> None:
+    write_context(folder / "context")
+    image, trusted = f"{secured.host}/{repository}:v1", ("--cert-dir", str(secured.certificates))
+    buildah("build", "--tag", image, folder / "context")
+    buildah.refused("push", *trusted, image)
+    buildah.login(secured.host, USER, PASSWORD, *trusted)
+    pushed = buildah.push(image, *trusted)
+    assert secured.registry.check_complete(repository, "v1") == pushed
+    buildah.forget_everything()
+    assert buildah.pull(image, *trusted) == pushed
+    buildah.forget_everything()
+    buildah("logout", secured.host)
+    assert "authentication required" in buildah.refused("pull", *trusted, image).err

@@ -7,6 +7,7 @@ import pytest
 
 from .api import Registry
 from .images import GREETING, HERE, OTHER, Layout, write_archive
+from .secured import PASSWORD, USER, Secured
 from .shell import Output, Shell
 
 pytestmark = pytest.mark.clients
@@ -27,12 +28,13 @@ class Ctr:
     def __call__(self, *arguments: str | Path) -> Output:
         return self._shell("ctr", "--address", self._address, *arguments)
 
-    def add_host(self, name: str, url: str) -> None:
+    def add_host(self, name: str, url: str, authority: Path | None = None) -> None:
         """Write hosts.toml: images named `name`/... come from, and go to, the registry at `url`."""
         folder = self._hosts / name
         folder.mkdir(parents=True)
         (folder / "hosts.toml").write_text(
             f'server = "{url}"\n\n[host."{url}"]\n  capabilities = ["pull", "resolve", "push"]\n'
+            + (f'  ca = "{authority}"\n' if authority else "")
         )
 
     def import_layout(self, layout: Layout, archive: Path, name: str) -> None:
@@ -40,8 +42,8 @@ class Ctr:
         write_archive(layout, archive)
         self("images", "import", "--no-unpack", "--all-platforms", "--base-name", name, archive)
 
-    def push(self, image: str) -> None:
-        self("images", "push", "--hosts-dir", self._hosts, image)
+    def push(self, image: str, *options: str) -> None:
+        self("images", "push", "--hosts-dir", self._hosts, *options, image)
 
     def pull(self, image: str, *options: str) -> str:
         """Pull; returns the digest of what is now stored under that name."""
@@ -123,3 +125,14 @@ def test_delete(ctr: Ctr, registry: Registry, repository: str, layout: Layout) -
     assert ctr.pull(image) == layout.digests[HERE]
     registry.delete(repository, layout.digests[HERE])  # containerd itself has no command for it
     assert "not found" in ctr.pull_refused(image)
+
+
+def test_password_over_tls(ctr: Ctr, secured: Secured, repository: str, layout: Layout, folder: Path) -> None:
+    ctr.add_host(secured.host, f"https://{secured.host}", secured.authority)
+    image, login = f"{secured.host}/{repository}", ("--user", f"{USER}:{PASSWORD}")
+    ctr.import_layout(layout, folder / "layout.tar", image)
+    ctr.push(f"{image}:multi", *login)
+    assert secured.registry.check_complete(repository, "multi") == layout.digests["multi"]
+    ctr.forget_everything()
+    assert "401 Unauthorized" in ctr.pull_refused(f"{image}:multi")
+    assert ctr.pull(f"{image}:multi", *login) == layout.digests["multi"]

@@ -1,6 +1,7 @@
 """docker and dockerd, as most people meet a registry."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from .api import Registry
 from .images import GREETING, HERE, OTHER, Layout, write_context
-from .shell import Output, Shell
+from .secured import PASSWORD, USER, Secured
+from .shell import CommandFailed, Output, Shell
 
 pytestmark = pytest.mark.clients
 
@@ -26,6 +28,11 @@ class Docker:
 
     def refused(self, *arguments: str | Path) -> Output:
         return self._shell.refused("docker", *arguments, env=self._env)
+
+    def login(self, host: str, user: str, password: str) -> None:
+        self._shell(
+            "docker", "login", "--username", user, "--password-stdin", host, env=self._env, stdin=password.encode()
+        )
 
     def push(self, reference: str) -> tuple[str, str]:
         """Push; returns the digest that docker reports, and everything that it said."""
@@ -132,3 +139,33 @@ def test_delete(docker: Docker, registry: Registry, repository: str, layout: Lay
     docker.forget_everything()
     registry.delete(repository, layout.digests[HERE])  # docker itself has no command for it
     assert "manifest unknown" in docker.refused("pull", image).err
+
+
+@pytest.fixture
+def trusted_by_docker(secured: Secured) -> Iterator[None]:
+    """Put the authority where dockerd looks for it; it knows no other place."""
+    folder = Path("/etc/docker/certs.d") / secured.host
+    new = next(path for path in [*reversed(folder.parents), folder] if not path.exists())
+    folder.mkdir(parents=True)
+    shutil.copy(secured.authority, folder)
+    yield
+    shutil.rmtree(new)
+
+
+@pytest.mark.usefixtures("trusted_by_docker")
+def test_login_over_tls(fresh_shell: Shell, docker_host: str, secured: Secured, repository: str, folder: Path) -> None:
+    docker = Docker(fresh_shell, docker_host)
+    write_context(folder / "context")
+    image = f"{secured.host}/{repository}:v1"
+    docker("build", "--network", "none", "--tag", image, folder / "context")
+    assert "no basic auth credentials" in docker.refused("push", image).err
+    with pytest.raises(CommandFailed, match=r"401 Unauthorized|unauthorized"):
+        docker.login(secured.host, USER, "wrong")
+    docker.login(secured.host, USER, PASSWORD)
+    pushed, _ = docker.push(image)
+    assert secured.registry.check_complete(repository, "v1") == pushed
+    docker.forget_everything()
+    assert docker.pull(image) == pushed
+    docker("logout", secured.host)
+    docker.forget_everything()
+    assert "no basic auth credentials" in docker.refused("pull", image).err

@@ -9,16 +9,17 @@ import pytest
 from .api import Registry
 from .containers import PLAIN, ContainersTool
 from .images import GREETING, HERE, OTHER, Layout, write_context
+from .secured import PASSWORD, USER, Secured
 from .shell import Shell
 
 pytestmark = pytest.mark.clients
 
 
 @pytest.fixture
-def podman(shell: Shell, folder: Path) -> Iterator[ContainersTool]:
+def podman(fresh_shell: Shell, folder: Path) -> Iterator[ContainersTool]:
     # Without systemd there is neither its cgroup manager nor its journal.
     no_systemd = ("--cgroup-manager", "cgroupfs", "--events-backend", "none")
-    podman = ContainersTool(shell, "podman", folder / "podman", *no_systemd, "--tmpdir", str(folder / "libpod"))
+    podman = ContainersTool(fresh_shell, "podman", folder / "podman", *no_systemd, "--tmpdir", str(folder / "libpod"))
     yield podman
     podman.forget_everything()
 
@@ -74,3 +75,18 @@ def test_search_and_delete(podman: ContainersTool, registry: Registry, repositor
 
     registry.delete(repository, layout.digests[HERE])  # podman itself has no command for it
     assert "manifest unknown" in podman.refused("pull", PLAIN, f"{image}:{HERE}").err
+
+
+def test_login_over_tls(podman: ContainersTool, secured: Secured, repository: str, folder: Path) -> None:
+    write_context(folder / "context")
+    image, trusted = f"{secured.host}/{repository}:v1", ("--cert-dir", str(secured.certificates))
+    podman("build", "--network", "none", "--tag", image, folder / "context")
+    podman.refused("push", *trusted, image)
+    podman.login(secured.host, USER, PASSWORD, *trusted)
+    pushed = podman.push(image, *trusted)
+    assert secured.registry.check_complete(repository, "v1") == pushed
+    podman.forget_everything()
+    assert podman.pull(image, *trusted) == pushed
+    podman.forget_everything()
+    podman("logout", secured.host)
+    assert "authentication required" in podman.refused("pull", *trusted, image).err

@@ -7,6 +7,7 @@ import pytest
 
 from .api import Registry
 from .images import DOCKER_LIST, DOCKER_MANIFEST, HERE, OTHER, Layout, sha256
+from .secured import PASSWORD, USER, Secured
 from .shell import Shell
 
 pytestmark = pytest.mark.clients
@@ -24,11 +25,8 @@ def test_copy_index_in_and_out(shell: Shell, registry: Registry, repository: str
     assert sha256(raw.encode()) == layout.digests["multi"]
     assert json.loads(shell("skopeo", "inspect", PLAIN, image).out)["Digest"] == layout.digests["multi"]
 
-    clean = folder / "clean"
-    shell("skopeo", "copy", "--all", "--preserve-digests", PLAIN_SOURCE, image, f"oci:{clean}:multi")
-    copied = Layout(clean, layout.digests, layout.random_digest)
-    assert {digest: copied.blob(digest) for digest in layout.below("multi")}  # every one is there
-    assert copied.blob(layout.digests["multi"]) == layout.blob(layout.digests["multi"])
+    shell("skopeo", "copy", "--all", "--preserve-digests", PLAIN_SOURCE, image, f"oci:{folder}:multi")
+    assert layout.has_copy(folder, "multi")
 
 
 def test_copy_between_repositories(
@@ -71,3 +69,18 @@ def test_sync_tags_delete(shell: Shell, registry: Registry, repository: str, lay
     assert not registry.has(repository, layout.digests[OTHER])
     assert registry.tags(repository) == [HERE]
     assert "manifest unknown" in shell.refused("skopeo", "inspect", PLAIN, f"docker://{image}:{OTHER}").err
+
+
+def test_login_over_tls(fresh_shell: Shell, secured: Secured, repository: str, layout: Layout, folder: Path) -> None:
+    image = f"docker://{secured.host}/{repository}:{HERE}"
+    login = ("--username", USER, "--password-stdin", "--cert-dir", secured.certificates, secured.host)
+    fresh_shell("skopeo", "login", *login, stdin=PASSWORD.encode())
+    copy = ("copy", "--preserve-digests")
+    fresh_shell("skopeo", *copy, "--dest-cert-dir", secured.certificates, f"oci:{layout.path}:{HERE}", image)
+    assert secured.registry.check_complete(repository, HERE) == layout.digests[HERE]
+    fresh_shell("skopeo", *copy, "--src-cert-dir", secured.certificates, image, f"oci:{folder}/clean:{HERE}")
+    assert layout.has_copy(folder / "clean", HERE)
+    assert "certificate" in fresh_shell.refused("skopeo", "inspect", image).err
+    fresh_shell("skopeo", "logout", secured.host)
+    refused = fresh_shell.refused("skopeo", "inspect", "--cert-dir", secured.certificates, image)
+    assert "authentication required" in refused.err
