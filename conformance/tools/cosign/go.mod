@@ -1,6 +1,6 @@
 module moorage.tools/cosign
 
-go 1.26.8
+go 1.26.0
 
 require github.com/sigstore/cosign/v3 v3.1.3
 
