@@ -20,18 +20,18 @@ class Regctl:
 
     def __init__(self, shell: Shell, registry: Registry) -> None:
         self._shell = shell
-        self._host = ("--host", f"reg={registry.host},tls=disabled")
+        self("registry", "set", "--tls", "disabled", registry.host)
 
     def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> str:
-        return self._shell("regctl", *self._host, *arguments, stdin=stdin).out.strip()
+        return self._shell("regctl", *arguments, stdin=stdin).out.strip()
 
     def refused(self, *arguments: str | Path) -> str:
-        return self._shell.refused("regctl", *self._host, *arguments).err
+        return self._shell.refused("regctl", *arguments).err
 
 
 @pytest.fixture
-def regctl(shell: Shell, registry: Registry) -> Regctl:
-    return Regctl(shell, registry)
+def regctl(fresh_shell: Shell, registry: Registry) -> Regctl:
+    return Regctl(fresh_shell, registry)
 
 
 def test_copy_index_in_and_out(
