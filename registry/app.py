@@ -6,7 +6,6 @@ Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository)
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -26,21 +25,27 @@ from registry.middleware import AccessLog, ResponseHeaders
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.urls import Urls
+from storage import layout
 from storage.content import ContentStore
+from storage.driver import StorageDriver
 from storage.drivers import create
 from storage.errors import StorageError
+from storage.manifest import Platform
 from storage.names import RepositoryName
 from storage.purge import purge_uploads
 from storage.repository import ReadOnly, RefuseDeletes, Repository
-from storage.rules import ManifestRules, Platform
+from storage.rules import ManifestRules, any_of
 
 log = logging.getLogger(__name__)
+
+_FIRST_PURGE = 60.0
+"""Seconds after the start."""
 
 
 def create_app(config: Config) -> ASGIApp:
     """The registry. Raises ConfigError for what cannot work; opens nothing that its lifespan does not close."""
     content = ContentStore(
-        create(config.storage.driver, config.storage.parameters),
+        _driver(config),
         rules=_rules(config),
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
     )
@@ -68,6 +73,16 @@ def create_app(config: Config) -> ASGIApp:
     return with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
 
 
+def _driver(config: Config) -> StorageDriver:
+    parameters = dict(config.storage.parameters)
+    if config.storage.driver == "filesystem":
+        parameters["scratch"] = layout.SCRATCH
+    try:
+        return create(config.storage.driver, parameters)
+    except ValueError as exc:
+        raise ConfigError(f"storage.{config.storage.driver}", str(exc)) from exc
+
+
 def _resolver(content: ContentStore, config: Config) -> Resolve:
     read_only, deletes = config.storage.maintenance.readonly.enabled, config.storage.delete.enabled
 
@@ -82,12 +97,12 @@ def _resolver(content: ContentStore, config: Config) -> Resolve:
 
 def _rules(config: Config) -> ManifestRules:
     manifests = config.validation.manifests
+    listed = tuple(Platform(os=p.os, architecture=p.architecture) for p in manifests.indexes.platformlist)
     return ManifestRules(
         sparse=manifests.sparse,
-        platforms=manifests.indexes.platforms,  # type: ignore[arg-type]  # the loader allows nothing else
-        platformlist=tuple(Platform(p.architecture, p.os) for p in manifests.indexes.platformlist),
-        allow=tuple(re.compile(pattern) for pattern in manifests.urls.allow),
-        deny=tuple(re.compile(pattern) for pattern in manifests.urls.deny),
+        platforms={"all": None, "none": (), "list": listed}[manifests.indexes.platforms],
+        allow=any_of(manifests.urls.allow),
+        deny=any_of(manifests.urls.deny),
     )
 
 
@@ -124,9 +139,11 @@ def _lifespan(content: ContentStore, config: Config):  # type: ignore[no-untyped
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         tasks = []
-        if maintenance.uploadpurging.enabled and not maintenance.readonly.enabled:
-            tasks.append(asyncio.create_task(_purge_for_ever(content, config), name="purge uploads"))
         try:
+            if not maintenance.readonly.enabled:
+                await content.driver.check_writable()
+                if maintenance.uploadpurging.enabled:
+                    tasks.append(asyncio.create_task(_purge_for_ever(content, config), name="purge uploads"))
             yield
         finally:
             for task in tasks:
@@ -139,8 +156,11 @@ def _lifespan(content: ContentStore, config: Config):  # type: ignore[no-untyped
 
 
 async def _purge_for_ever(content: ContentStore, config: Config) -> None:
-    purging = config.storage.maintenance.uploadpurging
+    purging, first = config.storage.maintenance.uploadpurging, True
     while True:
+        # not at once: a registry that starts has more urgent things to do
+        await asyncio.sleep(min(purging.interval, _FIRST_PURGE) if first else purging.interval)
+        first = False
         try:
             purged = await purge_uploads(content, purging.age, dry_run=purging.dryrun)
         except StorageError as exc:
@@ -148,4 +168,3 @@ async def _purge_for_ever(content: ContentStore, config: Config) -> None:
         else:
             if purged.sessions:
                 log.info("purged %d abandoned uploads, %d bytes", purged.sessions, purged.bytes)
-        await asyncio.sleep(purging.interval)

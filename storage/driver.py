@@ -224,6 +224,12 @@ class StorageDriver(ABC):
 
     # Life
 
+    async def check_writable(self) -> None:  # noqa: B027 - a driver that has nothing to check says nothing
+        """Can this process write here? Asked once, when a writer starts; never of a read-only registry.
+
+        Raises Unavailable with a sentence for the operator, which may name folders and buckets.
+        """
+
     @abstractmethod
     async def aclose(self) -> None:
         """Release connections, threads and files. Idempotent."""

@@ -19,7 +19,7 @@ from storage.errors import (
     Unavailable,
 )
 from storage.links import read_link, write_link
-from storage.manifest import Descriptor, Manifest, parse, sniff
+from storage.manifest import Descriptor, Manifest, parse, parse_stored, sniff
 from storage.names import Reference, RepositoryName, Tag
 from storage.ranges import RangeRequest
 from storage.referrers import Referrers
@@ -130,7 +130,8 @@ class LocalRepository:
             raise ManifestUnknown(reference) from exc
         if Digest.of(body, digest.algorithm) != digest:
             raise Unavailable(f"manifest {reference} is damaged in storage; push it again")
-        return StoredManifest(reference if isinstance(reference, Digest) else digest, sniff(body), body)
+        media_type = await asyncio.to_thread(sniff, body) if len(body) > _IN_LOOP else sniff(body)
+        return StoredManifest(reference if isinstance(reference, Digest) else digest, media_type, body)
 
     async def put_manifest(
         self,
@@ -166,10 +167,7 @@ class LocalRepository:
         await self._tags.delete_all_of(digest)
         await self._driver.delete_tree(layout.revision(self.name, digest))
         await self._tags.delete_all_of(digest)
-        try:
-            manifest = parse(stored.body, None, stored=True)
-        except ManifestInvalid:
-            return
+        manifest = parse_stored(stored.body)
         if manifest.subject is not None:
             await self._referrers.remove(manifest.subject.digest, digest)
 
@@ -196,7 +194,7 @@ class LocalRepository:
         named = (*manifest.blobs, *manifest.children)
         slots = asyncio.Semaphore(_AT_ONCE)
         sizes = await asyncio.gather(*(self._size(d, slots) for d in named))
-        missing = [d.digest for d, size in zip(named, sizes, strict=True) if size is None and d in required]
+        missing = [d.digest for d, size in zip(named, sizes, strict=True) if size is None and d.digest in required]
         if missing:
             raise ManifestBlobUnknown(list(dict.fromkeys(missing)))
         for descriptor, size in zip(named, sizes, strict=True):

@@ -11,9 +11,9 @@ import logging
 from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
-from storage.errors import DigestInvalid, ManifestInvalid, ObjectNotFound, TagInvalid
+from storage.errors import DigestInvalid, ObjectNotFound, TagInvalid
 from storage.links import read_link, write_link
-from storage.manifest import Descriptor, Manifest, parse, parse_index_lenient, referrer_descriptor
+from storage.manifest import Descriptor, Manifest, parse_index_lenient, parse_stored, referrer_descriptor
 from storage.names import RepositoryName, parse_tag
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Referrers:
             try:
                 referrer = layout.digest_of_folder(info.key)
                 manifest, size = await self._manifest(referrer)
-            except (ObjectNotFound, DigestInvalid, ManifestInvalid):
+            except (ObjectNotFound, DigestInvalid):
                 continue  # deleted, or not ours
             if manifest.subject is not None and manifest.subject.digest == subject:
                 descriptors.append(referrer_descriptor(manifest, referrer, size))
@@ -78,7 +78,7 @@ class Referrers:
     async def _manifest(self, digest: Digest) -> tuple[Manifest, int]:
         target = await read_link(self._driver, layout.revision_link(self._name, digest))
         body = await self._driver.read(layout.blob_data(target))
-        return parse(body, None, stored=True), len(body)
+        return parse_stored(body), len(body)
 
     async def _look_for_news(self) -> None:
         """Index the revisions that another registry has written since the last look."""
@@ -103,7 +103,7 @@ class Referrers:
         try:
             digest = layout.digest_of_folder(revision_key)
             manifest, _ = await self._manifest(digest)
-        except (ObjectNotFound, DigestInvalid, ManifestInvalid):
+        except (ObjectNotFound, DigestInvalid):
             return  # not a revision, or one that cannot be served either
         if manifest.subject is not None:
             await self.add(manifest.subject.digest, digest)

@@ -5,49 +5,41 @@ Its `validation.manifests` settings loosen or tighten them; `sparse` is ours.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
+from storage.digest import Digest
 from storage.errors import ManifestInvalid
-from storage.manifest import Descriptor, Manifest, required_blobs, url_violations
+from storage.manifest import Manifest, Platform, required_blobs, required_children, url_violations
+
+Pattern = re.Pattern[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """Of an image index's child. Empty architecture or os matches none."""
-
-    architecture: str
-    os: str
+def any_of(patterns: Iterable[str]) -> Pattern | None:
+    """One pattern that finds what any of them finds; None where there are none. Raises re.error."""
+    parts = [f"(?:{pattern})" for pattern in patterns if re.compile(pattern)]
+    return re.compile("|".join(parts)) if parts else None
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestRules:
-    """sparse: nothing needs to exist.   platforms: which children of an index must (list: those of platformlist).
+    """sparse: nothing needs to exist.   platforms: of the children of an index only those must; None: all must.
 
-    allow, deny: patterns for `urls` of layers (re.search): if there is an `allow`, a URL must match one; no `deny`.
+    allow, deny: for `urls` of layers: if there is an `allow`, a URL must match it, and never `deny`.
     """
 
     sparse: bool = False
-    platforms: Literal["all", "none", "list"] = "all"
-    platformlist: tuple[Platform, ...] = ()
-    allow: tuple[re.Pattern[str], ...] = ()
-    deny: tuple[re.Pattern[str], ...] = ()
+    platforms: tuple[Platform, ...] | None = None
+    allow: Pattern | None = None
+    deny: Pattern | None = None
 
     def check(self, manifest: Manifest) -> None:
         """Raises ManifestInvalid for a URL that is not allowed."""
         if violations := url_violations(manifest, self.allow, self.deny):
-            raise ManifestInvalid(
-                "urls are not allowed here (validation.manifests.urls): " + "; ".join(violations[:10])
-            )
+            raise ManifestInvalid("; ".join(violations) + " (validation.manifests.urls)")
 
-    def required(self, manifest: Manifest) -> frozenset[Descriptor]:
+    def required(self, manifest: Manifest) -> frozenset[Digest]:
         """What the manifest names and must be in the repository before it."""
         if self.sparse:
             return frozenset()
-        return frozenset((*required_blobs(manifest), *(d for d in manifest.children if self._requires(d))))
-
-    def _requires(self, child: Descriptor) -> bool:
-        if self.platforms != "list":
-            return self.platforms == "all"
-        named = child.platform or {}
-        return any(p.architecture == named.get("architecture") and p.os == named.get("os") for p in self.platformlist)
+        return frozenset(d.digest for d in (*required_blobs(manifest), *required_children(manifest, self.platforms)))

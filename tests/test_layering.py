@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-PURE_STORAGE = ["errors", "digest", "names", "ranges", "strict_json", "manifest", "layout", "rules"]
+PURE_STORAGE = ["errors", "digest", "names", "ranges", "strict_json", "descriptor", "manifest", "layout", "rules"]
 """Import the standard library and each other, and have nothing async."""
 
 PURE_REGISTRY = ["headers", "routes", "urls", "policy", "upload_state"]
