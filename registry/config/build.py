@@ -199,7 +199,7 @@ def shown(path: str, node: Node) -> str:
 
 
 def nearest(path: str) -> str | None:
-    """The known key that was probably meant: a sibling first, then one of the same name elsewhere, then any."""
+    """The known key that was probably meant: a sibling first, then one of such a name elsewhere."""
     level, _, key = path.rpartition(".")
     known = [*schema.known_paths(), *(row.key for row in status.ROWS)]
     siblings = [each for each in known if each.rpartition(".")[0] == level]
@@ -207,5 +207,4 @@ def nearest(path: str) -> str | None:
         names = {each.rpartition(".")[2]: each for each in reversed(candidates)}
         if close := difflib.get_close_matches(key, names, n=1, cutoff=0.7):
             return names[close[0]]
-    close = difflib.get_close_matches(path, known, n=1, cutoff=0.7)
-    return close[0] if close else None
+    return None

@@ -78,7 +78,7 @@ class _Variable:
             return self.put(node, hint, rest, path)
         head = file_name or head
         below = self.hint_below(hint, head, path)
-        table = self.as_table(node, path, free=free)
+        table = self.as_table(_block(node, hint), path, free=free)
         key = next((key for key in table.entries if key.lower() == head), head)
         table.entries[key] = self.put(table.entries.get(key), below, rest, _join(path, head))
         if not is_dataclass(hint):
@@ -130,7 +130,11 @@ class _Variable:
             if hint is str:  # "[::1]:5000", or a secret that starts with "@": distribution wants quotes, we need none
                 return Scalar(self.payload, STR, self.name, self.payload)
             raise ConfigError(path, exc.problem, self.name) from None
-        return named_block(node) if hint in (model.StorageConfig, model.AuthConfig) else node
+        return node
+
+
+def _block(node: Node | None, hint: object) -> Node | None:
+    return named_block(node) if node and hint in (model.StorageConfig, model.AuthConfig) else node
 
 
 def named_block(node: Node) -> Node:

@@ -121,7 +121,8 @@ class TLSConfig:
 class HTTPConfig:
     """addr: HOST:PORT (without HOST: every address, IPv4 and IPv6), or a path when net is "unix".
 
-    host: the URL that clients use; when set, Location is absolute and starts with it. draintimeout: seconds.
+    host: the URL that clients use; when set, Location is absolute and starts with it, else it is relative.
+    draintimeout: seconds that running requests have after a signal to stop.
     """
 
     addr: str = setting(":5000", values.non_empty)
@@ -207,17 +208,17 @@ class ReferrersConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitsConfig:
-    """What one client may take. Times in seconds, sizes in bytes.
+    """What one client may take. Times in seconds, sizes in bytes; a time of 0 is for ever, a rate of 0 any rate.
 
     A client has `headtimeout` for a request's head; after it, either direction must move `minrate` bytes a second
     over every `stalltimeout`. `keepalive` is how long an idle connection stays: longer than the idle time-out of
     the clients and proxies in front (Go clients 90 s, nginx 60 s), or they race our close.
     """
 
-    headtimeout: float = setting(30.0, values.positive_duration)
-    stalltimeout: float = setting(30.0, values.positive_duration)
+    headtimeout: float = 30.0
+    stalltimeout: float = 30.0
     minrate: int = setting(1024, values.size)
-    keepalive: float = setting(120.0, values.positive_duration)
+    keepalive: float = 120.0
     maxconnections: int = setting(4000, values.positive)
     headsize: int = setting(64 << 10, values.positive)
     headerfields: int = setting(100, values.positive)

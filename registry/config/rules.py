@@ -10,7 +10,9 @@ from dataclasses import replace
 from . import model
 from .errors import ConfigError
 
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:\[\]]*):([0-9]{1,5})")
+_ADDRESS = re.compile(
+    r"(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:\[\]]*):([0-9]+|[A-Za-z][\w-]*)"
+)  # Go takes names of ports too
 
 
 def apply(config: model.Config, origins: Mapping[str, str]) -> tuple[model.Config, list[str]]:
@@ -34,7 +36,7 @@ def _address(http: model.HTTPConfig, origins: Mapping[str, str]) -> None:
             )
         return
     found = _ADDRESS.fullmatch(http.addr)
-    if not found or int(found[2]) > 65535:
+    if not found or (found[2].isdigit() and int(found[2]) > 65535):
         problem = f'expected HOST:PORT or :PORT, such as ":5000", found {http.addr[:60]!r}'
         raise ConfigError("http.addr", problem, _origin(origins, "http.addr"))
 
@@ -62,10 +64,13 @@ def _tls(tls: model.TLSConfig, origins: Mapping[str, str]) -> Iterator[str]:
             "cannot be kept: without http.tls.certificate there is no TLS",
             _origin(origins, "http.tls.clientcas"),
         )
-    if not tls.clientcas and (origin := _origin(origins, "http.tls.clientauth")):
+    if not _origin(origins, "http.tls.clientcas") and (origin := _origin(origins, "http.tls.clientauth")):
+        # An empty list says that none is wanted, as config.example.yaml does; no list at all looks forgotten.
         raise ConfigError("http.tls.clientauth", "cannot be kept: http.tls.clientcas names no CA", origin)
     for name in ("minimumtls", "ciphersuites"):
-        if not tls.certificate and (origin := _origin(origins, f"http.tls.{name}")):
+        changed = getattr(tls, name) != getattr(model.TLSConfig(), name)
+        if changed and not tls.certificate:
+            origin = _origin(origins, f"http.tls.{name}")
             yield f"http.tls.{name} has no effect: without http.tls.certificate there is no TLS ({origin})"
     if tls.ciphersuites and tls.minimumtls == "tls1.3":
         origin = _origin(origins, "http.tls.ciphersuites")
@@ -73,8 +78,10 @@ def _tls(tls: model.TLSConfig, origins: Mapping[str, str]) -> Iterator[str]:
 
 
 def _urls(http: model.HTTPConfig, origins: Mapping[str, str]) -> Iterator[str]:
-    if http.host and http.relativeurls and (origin := _origin(origins, "http.relativeurls")):
-        yield f"http.relativeurls has no effect beside http.host ({origin})"
+    """distribution makes absolute URLs from the Host header, which anyone may send; we never do."""
+    if not http.relativeurls and not http.host:
+        origin = _origin(origins, "http.relativeurls")
+        yield f"http.relativeurls has no effect: URLs are absolute only when http.host says with what ({origin})"
 
 
 def _validation(found: model.ValidationConfig, origins: Mapping[str, str]) -> tuple[model.ValidationConfig, list[str]]:

@@ -135,7 +135,7 @@ def read_text(text: str, source: str, *, lines: bool = False) -> tuple[Node, lis
         mark = exc.problem_mark or exc.context_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark and lines else source
         hint = "" if lines else "; put the value into quotes"
-        problem = re.sub(r"'[^']{2,}'", "...", exc.problem or "it cannot be read")
+        problem = re.sub(r"(alias|anchor|handle) '.*?'", r"\1", exc.problem or "it cannot be read")
         raise ConfigError("", f"is not valid YAML: {problem}{hint}", where) from None
     except yaml.YAMLError:
         raise ConfigError("", "is not valid YAML: it holds a character that YAML does not allow", source) from None

@@ -108,6 +108,14 @@ def duration(node: Node) -> float:
     return float(sum(float(number) * UNITS[unit] for number, unit in parts))
 
 
+def go_duration(seconds: float) -> str:
+    """The other way round, as a file would say it."""
+    for unit in ("h", "m"):
+        if seconds and seconds % UNITS[unit] == 0:
+            return f"{seconds / UNITS[unit]:.0f}{unit}"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
 def positive_duration(node: Node) -> float:
     if not (found := duration(node)) > 0:
         raise Wrong("a duration above 0", node)
@@ -147,7 +155,35 @@ def patterns(node: Node) -> tuple[str, ...]:
                 re.compile(pattern)
         except (re.error, Warning) as exc:
             raise Wrong(f"regular expressions that Python knows; item {number}: {exc}", node) from None
+        if repeats_a_repetition(pattern):
+            problem = "repeats what itself repeats, which may take for ever; write ([^/]*\\.)? for ([^/]+\\.)*"
+            raise Wrong(f"regular expressions for Python; item {number} {problem}", node)
     return found
+
+
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[*+]|\{[0-9]*,\}|[()]|.", re.DOTALL)
+
+
+def repeats_a_repetition(pattern: str) -> bool:
+    """A group that is repeated without end and holds something repeated without end, such as `([^/]+\\.)*`.
+
+    Go matches those in linear time; Python tries every way to part the text, and a pusher chooses the text.
+    """
+    open_groups = [False]  # of each group that is open: has it such a repetition in it?
+    closed = False  # the same of the group that has just been closed
+    for piece in _PIECE.findall(pattern):
+        is_repetition = piece in ("*", "+") or piece.endswith(",}")
+        if is_repetition and closed:
+            return True
+        closed = False
+        if piece == "(":
+            open_groups.append(False)
+        elif piece == ")" and len(open_groups) > 1:
+            closed = open_groups.pop()
+            open_groups[-1] |= closed
+        elif is_repetition:
+            open_groups[-1] = True
+    return False
 
 
 def free_map(node: Node) -> MappingProxyType[str, object]:
@@ -164,9 +200,13 @@ def header_map(node: Node) -> MappingProxyType[str, tuple[str, ...]]:
         if not _HEADER_NAME.fullmatch(name):
             raise Wrong(f"a header name, not {name!r}", node.entries[name])
     try:
-        return MappingProxyType({name: strings(value) for name, value in node.entries.items()})
+        found = {name: strings(value) for name, value in node.entries.items()}
     except Wrong as exc:
         raise Wrong(expected, exc.node) from None
+    for name, payload in found.items():
+        if not all(each.isascii() for each in payload):
+            raise Wrong("a header value in ASCII", node.entries[name])
+    return MappingProxyType(found)
 
 
 def base_url(node: Node) -> str:
@@ -175,11 +215,11 @@ def base_url(node: Node) -> str:
         return ""
     try:
         parts = urlsplit(found)
-        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc and not parts.query
         _ = parts.port
     except ValueError:
         good = False
-    if not good:
+    if not good or "#" in found:
         raise Wrong("a URL such as https://registry.example.com", node)
     return found
 

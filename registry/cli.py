@@ -1,0 +1,232 @@
+"""The command line. Each command is one function; it imports what it needs, so that `registry --version` is quick.
+
+What a user can put right is one line on stderr that says how, and exit code 1; only a bug shows a traceback.
+"""
+
+import argparse
+import difflib
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from registry.config import Config, ConfigError, Loaded
+
+DESCRIPTION = "A container registry: a drop-in for registry:2 and registry:3."
+EXAMPLES = """\
+examples:
+  registry serve                                    on port 5000, data in /var/lib/registry
+  registry serve config.yml                         with settings from a file
+  registry config.yml                               the same, as registry:2 is called
+  REGISTRY_HTTP_ADDR=:5001 registry serve           any setting can be a variable
+  REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=./data registry serve
+  registry check-config config.yml                  what holds, and where it came from
+"""
+CONFIG_HELP = "a config.yml as distribution has it; default: REGISTRY_CONFIGURATION_PATH, else built-in settings"
+
+
+class Refusal(Exception):
+    """Stops a command; the text tells the user, in one line, what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(_with_command(arguments, parser))
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except Refusal as exc:
+        print(f"registry: {_one_line(str(exc))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + 2  # as shells report SIGINT
+
+
+def check_config(options: argparse.Namespace) -> int:
+    from registry.config import show
+
+    loaded = _load(options.config)
+    print(f"# {loaded.source}, and the variables REGISTRY_*")
+    print("\n".join(show.lines(loaded)))
+    for warning in loaded.warnings:
+        print(f"registry: warning: {_one_line(warning)}", file=sys.stderr)
+    _check_files(loaded)
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    import logging
+
+    from registry import logs
+    from registry.banner import banner
+
+    loaded = _load(options.config)
+    logs.configure(loaded.config.log)
+    log = logging.getLogger(__name__)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    _check_files(loaded)
+    up = False
+
+    def started(addresses: list[str]) -> None:
+        nonlocal up
+        up = True
+        facts = banner(loaded, addresses)
+        if loaded.config.log.formatter == "text":
+            print(f"Moorage {version()}", *(f"  {name:<10}{_one_line(fact)}" for name, fact in facts.items()), sep="\n")
+            sys.stdout.flush()
+        else:  # whoever reads JSON reads every line as JSON
+            log.info("started", extra=facts)
+
+    try:
+        _run(loaded, started)
+    except OSError as exc:
+        if up:
+            raise
+        raise Refusal(_cannot_listen(loaded.config, exc)) from exc
+    return 0
+
+
+def _run(loaded: "Loaded", started: Callable[[list[str]], None]) -> None:
+    from registry.app import create_app
+    from registry.config import ConfigError
+    from registry.server import run
+    from storage.errors import StorageError
+
+    try:
+        app: Any = create_app(loaded.config)  # Starlette and uvicorn type an ASGI app differently
+        run(app, loaded.config, started=started)
+    except ConfigError as exc:
+        raise _refusal(exc, loaded) from exc
+    except StorageError as exc:
+        raise Refusal(f"the {loaded.config.storage.driver} storage cannot be used: {exc}") from exc
+
+
+def _load(path: Path | None) -> "Loaded":
+    from registry.config import ConfigError, load
+
+    try:
+        return load(path, os.environ)
+    except ConfigError as exc:
+        raise Refusal(str(exc)) from exc
+
+
+def _check_files(loaded: "Loaded") -> None:
+    from registry.config import ConfigError, files
+    from registry.tls import server_context
+
+    try:
+        files.check_files(loaded)
+        server_context(loaded.config.http.tls)
+    except ConfigError as exc:
+        raise _refusal(exc, loaded) from exc
+
+
+def _refusal(exc: "ConfigError", loaded: "Loaded") -> Refusal:
+    """The parts that take a Config do not know where it came from."""
+    origin = loaded.origins.get(exc.path, "default")
+    return Refusal(f"{exc} ({origin})" if not exc.origin and origin != "default" else str(exc))
+
+
+def _cannot_listen(config: "Config", exc: OSError) -> str:
+    addr, other = config.http.addr, f"REGISTRY_HTTP_ADDR={_elsewhere(config)}"
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"cannot listen on {addr}: stop the process that holds it (`ss -lnp`), or choose another with {other}"
+            )
+        case errno.EACCES | errno.EPERM:
+            return f"may not listen on {addr}: only root may below port 1024; choose another with {other}"
+        case errno.EADDRNOTAVAIL:
+            return f"cannot listen on {addr}: this machine has no such address; choose another with {other}"
+    return f"cannot listen on {addr}: {exc.strerror or exc}; choose another with {other}"
+
+
+def _elsewhere(config: "Config") -> str:
+    if config.http.net == "unix":
+        return "/run/registry/other.sock"
+    port = config.http.addr.rpartition(":")[2]
+    return f":{int(port) + 1}" if port.isdigit() and 1023 < int(port) < 65535 else ":5001"
+
+
+def version() -> str:
+    from importlib import metadata
+
+    return metadata.version("moorage")
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " if char.isspace() else ascii(char)[1:-1] for char in text)
+
+
+class Command(NamedTuple):
+    """arguments: adds them to the command's parser."""
+
+    name: str
+    run: Callable[[argparse.Namespace], int]
+    purpose: str
+    examples: tuple[str, ...]
+    arguments: Callable[[argparse.ArgumentParser], None]
+
+
+def _config_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=CONFIG_HELP)
+
+
+COMMANDS = (
+    Command(
+        "serve",
+        serve,
+        "run the registry until SIGTERM or Ctrl-C",
+        ("registry serve", "registry serve config.yml", "REGISTRY_HTTP_ADDR=:5001 registry serve"),
+        _config_argument,
+    ),
+    Command(
+        "check-config",
+        check_config,
+        "show the settings that hold and their origins, and check the files they name",
+        ("registry check-config config.yml", "REGISTRY_STORAGE_DELETE_ENABLED=true registry check-config"),
+        _config_argument,
+    ),
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    layout: Any = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
+    parser = argparse.ArgumentParser("registry", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=layout)
+    parser.add_argument("-v", "--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for each in COMMANDS:
+        text = "\n  ".join(["examples:", *each.examples])
+        command = commands.add_parser(
+            each.name, help=each.purpose, description=each.purpose, epilog=text, formatter_class=layout
+        )
+        each.arguments(command)
+        command.set_defaults(run=each.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    """argparse's own wants the text at once; ours is looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"moorage {version()}")
+        parser.exit()
+
+
+def _with_command(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """A configuration as the only argument means serve."""
+    names = [each.name for each in COMMANDS]
+    if len(arguments) > 1 or arguments[0].startswith("-") or arguments[0] in names:
+        return arguments
+    if not Path(arguments[0]).exists() and (close := difflib.get_close_matches(arguments[0], names, n=1)):
+        parser.error(f"{arguments[0]} is neither a command nor a file; did you mean {close[0]}?")
+    return ["serve", *arguments]

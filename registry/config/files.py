@@ -1,0 +1,64 @@
+"""Are the files and folders there that the settings name? Asked at a start, before anything is opened for good.
+
+load() does not ask: it reads the configuration alone. Whether a certificate fits its key is for registry/tls.py.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import ConfigError
+from .load import Loaded
+from .model import TLSConfig
+
+
+def check_files(loaded: Loaded) -> None:
+    """Raises ConfigError for the first that is missing, unreadable or unfit; its text says what to do."""
+    config, origins = loaded.config, loaded.origins
+    if config.auth.htpasswd:
+        _htpasswd(config.auth.htpasswd.path, _origin(origins, "auth.htpasswd.path"))
+    if config.http.tls.certificate:
+        _tls(config.http.tls, origins)
+    if config.storage.driver == "filesystem":
+        root = Path(str(config.storage.parameters["rootdirectory"]))
+        writing = not config.storage.maintenance.readonly.enabled
+        _folder(root, _origin(origins, "storage.filesystem.rootdirectory"), writing=writing)
+
+
+def _origin(origins: Mapping[str, str], path: str) -> str:
+    return origins.get(path, "")
+
+
+def _readable(setting: str, path: str, origin: str, advice: str) -> None:
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as exc:
+        raise ConfigError(setting, f"cannot read {path}: {exc.strerror}; {advice}", origin) from None
+
+
+def _htpasswd(path: str, origin: str) -> None:
+    """distribution makes a missing file with a random password in its log; a typing error should not do that."""
+    advice = f"make it with `htpasswd -Bc {path} USER` (Debian: apache2-utils)"
+    _readable("auth.htpasswd.path", path, origin, advice)
+
+
+def _tls(tls: TLSConfig, origins: Mapping[str, str]) -> None:
+    files = [("http.tls.certificate", tls.certificate), ("http.tls.key", tls.key)]
+    files += [("http.tls.clientcas", path) for path in tls.clientcas]
+    for setting, path in files:
+        _readable(setting, path, _origin(origins, setting), "check the path and who may read it")
+
+
+def _folder(root: Path, origin: str, *, writing: bool) -> None:
+    """It is made when missing, so what counts then is the closest folder above that exists."""
+    setting = "storage.filesystem.rootdirectory"
+    found = root.absolute()
+    while not os.path.exists(found) and found != found.parent:  # Path.exists raises where it may not look
+        found = found.parent
+    if not found.is_dir():
+        raise ConfigError(setting, f"{found} is not a folder", origin)
+    if not os.access(found, os.R_OK | os.X_OK | (os.W_OK if writing else 0)):
+        user, may = os.getuid(), "written to" if writing else "read"
+        advice = f"`chown -R {user} {found}`, or name another folder in REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
+        raise ConfigError(setting, f"{found} cannot be {may} by user {user}: {advice}", origin)
