@@ -47,3 +47,8 @@ tools: $(TOOLS:%=.tools/bin/%) ## build the pinned Go tools that are missing (Go
 
 .tools/bin/%: conformance/tools/%/go.mod conformance/tools/%/go.sum conformance/tools/%/tools.go conformance/tools/build
 	@conformance/tools/build $* $(if $(filter $*,$(TOOLS_REQUIRED)),,--optional)
+
+.PHONY: conformance
+conformance: $(STAMP) .tools/bin/conformance ## the official conformance suites, on each driver; some with ARGS='filesystem-dev'
+	$(BIN)/python -m pytest --quiet conformance
+	$(BIN)/python -m conformance.run $(ARGS)

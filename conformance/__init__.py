@@ -1,0 +1,1 @@
+"""The official conformance suites against Moorage, or against a peer: see README.md."""
