@@ -23,10 +23,14 @@ def check_head(method: bytes, version: str, fields: Fields) -> None:
     hosts = sum(name == b"host" for name, _ in fields)
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise Refused(refusals.NO_HOST)
-    # RFC 9112 6.1: "A server that receives a request message with a transfer coding it does not understand SHOULD
-    # respond with 501", and chunked twice, or in HTTP/1.0, is nothing that can be understood.
-    codings = [value.strip().lower() for name, value in fields if name == b"transfer-encoding"]
-    if codings and (codings != [b"chunked"] or version == "1.0"):
+    codings = b",".join(value for name, value in fields if name == b"transfer-encoding").lower()
+    if codings and codings.rpartition(b",")[2].strip() != b"chunked":
+        # RFC 9112 6.3: if "the chunked transfer coding is not the final encoding, the message body length cannot be
+        # determined reliably; the server MUST respond with the 400 (Bad Request) status code".
+        raise Refused(refusals.MALFORMED)
+    if codings and (codings.strip() != b"chunked" or version == "1.0"):
+        # RFC 9112 6.1: "A server that receives a request message with a transfer coding it does not understand SHOULD
+        # respond with 501"; chunked twice, or in HTTP/1.0, is nothing that can be understood.
         raise Refused(refusals.NO_CODING)
     if method == b"CONNECT":
         raise Refused(refusals.NO_TUNNEL)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from uvicorn._types import ASGI3Application
+from starlette.types import ASGIApp
 
 Message = MutableMapping[str, Any]
 
@@ -22,14 +22,13 @@ class LifespanFailed(RuntimeError):
 
 
 @asynccontextmanager
-async def lifespan(app: ASGI3Application) -> AsyncIterator[dict[str, Any]]:
+async def lifespan(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
     """Starts app, yields the state that it gave, and stops it. Raises what app raises, else LifespanFailed."""
     state: dict[str, Any] = {}
     to_app: asyncio.Queue[Any] = asyncio.Queue()
     from_app: asyncio.Queue[Message] = asyncio.Queue()
     scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
-    anything: Any = app
-    task: asyncio.Task[None] = asyncio.ensure_future(anything(scope, to_app.get, from_app.put))
+    task = asyncio.ensure_future(app(scope, to_app.get, from_app.put))
 
     async def tell(event: str) -> None:
         to_app.put_nowait({"type": f"lifespan.{event}"})

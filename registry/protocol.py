@@ -189,12 +189,20 @@ class RegistryProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.watch.remove(self)
         self.outlet.stay_open()
+        self.lose_requests()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """A half-close counts as leaving, as it does in uvicorn. The loop now closes, which waits for the client to
+        read what is written; the application need not."""
+        self.lose_requests()
+
+    def lose_requests(self) -> None:
         # uvicorn tells the newest request only; the one that is being answered may be an older one.
         for cycle in {self.running, self.cycle}:
             if cycle:
                 cycle.lose()
-        self.pipeline.clear()
-        super().connection_lost(exc)
 
     def check(self, now: float) -> None:
         """Called every few seconds: do we wait for this client, and for how long?"""

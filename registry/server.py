@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from types import FrameType
 
+from starlette.types import ASGIApp
 from uvicorn import Config as UvicornConfig
-from uvicorn._types import ASGI3Application
 from uvicorn.server import ServerState
 
 from registry.config import Config
@@ -43,7 +43,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def run(
-    app: ASGI3Application,
+    app: ASGIApp,
     config: Config,
     *,
     started: Callable[[list[str]], None],
@@ -58,7 +58,7 @@ def run(
     drain = config.http.draintimeout or DRAIN_TIMEOUT
     with listening(config.http.net, config.http.addr, unacknowledged=limits.stall_timeout) as sockets:
         server = Server(app, sockets, server_context(config.http.tls), limits, drain)
-        with asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner, ending_on_signals(server.stop):
+        with ending_on_signals(server.stop), asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner:
             runner.run(server.serve(lambda: started([printable(sock) for sock in sockets])))
 
 
@@ -70,10 +70,15 @@ class RunningServer:
     host: str
     port: int
 
+    @property
+    def address(self) -> str:
+        """As image names have it: host:port."""
+        return self.url.partition("://")[2]
+
 
 @contextmanager
 def running(
-    app: ASGI3Application,
+    app: ASGIApp,
     config: Config | None = None,
     *,
     addr: str = "127.0.0.1:0",
@@ -174,7 +179,7 @@ def ending_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 class Server:
     """One run of an application on listening sockets. `drain` in seconds."""
 
-    app: ASGI3Application
+    app: ASGIApp
     sockets: list[socket.socket]
     tls: ssl.SSLContext | None
     limits: Limits
