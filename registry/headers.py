@@ -1,0 +1,326 @@
+"""Headers, query and path: bytes and strings in, values out, and back. Pure; no framework, no storage.
+
+The rules are RFC 9110's (section 14 ranges, 13 conditions, 8.8.3 entity tags) and RFC 3986's. Digits are ASCII digits,
+never what `int` takes for one. Whatever has two readings is refused, not guessed: authorisation and handler must see the
+same request. Every list is bounded before it is parsed.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from urllib.parse import quote, unquote_to_bytes
+
+from storage.digest import Digest
+from storage.errors import Invalid, RangeNotSatisfiable
+from storage.ranges import ByteRange, RangeRequest
+
+MAX_RANGES = 16
+"""Ranges of one header; stargz asks for fewer, and 1,000 overlapping ones are an attack (CVE-2011-3192)."""
+
+MAX_PARAMETERS = 200
+"""Of a query; the spec wants 10 tags at least, and allows 414 above a limit."""
+
+MAX_WARNING = 4096
+"""Bytes of warning data in one answer (distribution-spec, "Warnings")."""
+
+BLOB_TYPE = "application/octet-stream"
+
+_MAX_DIGITS = 19  # of an int64; more is refused or means "beyond any size"
+_RANGE = re.compile(r"(?:([0-9]+)-([0-9]*)|-([0-9]+))")
+_CONTENT_RANGE = re.compile(rf"([0-9]{{1,{_MAX_DIGITS}}})-([0-9]{{1,{_MAX_DIGITS}}})")
+_DIGITS = re.compile(rf"[0-9]{{1,{_MAX_DIGITS}}}")
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 -- RFC 9110's word for it, not a secret
+_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
+# RFC 9110 section 8.8.3, and bare digests besides: distribution takes them and clients send them.
+_ENTITY_TAG = re.compile(r'(?P<weak>W/)?"(?P<quoted>[^"\x00-\x20\x7f]*)"|(?P<bare>[^\s",*][^\s",]*)')
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_NOT_URI = re.compile(rb"[^\x21-\x7e]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_NOT_QUOTABLE = re.compile(r"[^\x20-\x7e]+")
+
+
+class HeaderInvalid(Invalid):
+    """A header that cannot be right."""
+
+
+class RangesRefused(HeaderInvalid):
+    """More ranges than we serve, or ranges that overlap: 400, on which clients ask for one at a time."""
+
+
+class UploadRangeInvalid(HeaderInvalid):
+    """A Content-Range of an upload that is not `<first>-<last>`."""
+
+
+class UploadRangeReversed(UploadRangeInvalid):
+    """A Content-Range of an upload that ends before it starts: 416."""
+
+
+class QueryInvalid(Invalid):
+    """parameter: the one at fault, "" where it is the query as a whole."""
+
+    def __init__(self, message: str, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class QueryTooLong(QueryInvalid):
+    """More parameters than we read: 414."""
+
+
+class PathInvalid(Invalid):
+    """A path that does not decode to text."""
+
+
+_PART: Mapping[type[Invalid], str] = {QueryInvalid: "query", PathInvalid: "path"}
+
+
+# Ranges of a blob
+
+
+def parse_range(value: str) -> tuple[RangeRequest, ...] | None:
+    """What a Range header asks for; None when it is to be ignored: another unit, or malformed (RFC 9110 section 14.2).
+
+    Raises RangesRefused for more than 16 ranges, before parsing any.
+    """
+    unit, equals, ranges = value.strip(" \t").partition("=")
+    if not equals or unit.lower() != "bytes":
+        return None
+    items = ranges.split(",", MAX_RANGES)
+    if len(items) > MAX_RANGES:
+        raise RangesRefused(f"more than {MAX_RANGES} ranges: ask for them one at a time")
+    found: list[RangeRequest] = []
+    for item in items:
+        if not (text := item.strip(" \t")):
+            continue  # RFC 9110 section 5.6.1: empty elements of a list are ignored
+        if (match := _RANGE.fullmatch(text)) is None:
+            return None
+        first, last, suffix = match.groups()
+        if suffix is not None:
+            found.append(RangeRequest(suffix=_bounded(suffix)))
+        else:
+            # Reversed, as in 500-0, it has no byte: resolve() says that it cannot be satisfied.
+            found.append(RangeRequest(start=_bounded(first), stop=_bounded(last) + 1 if last else None))
+    return tuple(found) or None
+
+
+def _bounded(digits: str) -> int:
+    """A position; those beyond any size are cut, as `int` takes at most 4,300 digits."""
+    significant = digits.lstrip("0")
+    return int(significant or "0") if len(significant) <= _MAX_DIGITS else 10**_MAX_DIGITS
+
+
+def resolve_ranges(requests: Iterable[RangeRequest], size: int) -> list[ByteRange]:
+    """The bytes that they mean in an object of `size` bytes, in the order asked for.
+
+    Those outside of it are dropped. Raises RangeNotSatisfiable when none is left; RangesRefused when they overlap.
+    """
+    found = []
+    for request in requests:
+        try:
+            found.append(request.resolve(size))
+        except RangeNotSatisfiable:
+            continue
+    if not found:
+        raise RangeNotSatisfiable(size)
+    ordered = sorted(found, key=lambda range: range.start)
+    if any(after.start < before.stop for before, after in pairwise(ordered)):
+        raise RangesRefused("the ranges overlap: ask for them one at a time")
+    return found
+
+
+def content_range(range: ByteRange, size: int) -> str:
+    """Of a 206."""
+    return f"bytes {range.start}-{range.stop - 1}/{size}"
+
+
+def unsatisfied_range(size: int) -> str:
+    """The Content-Range of a 416."""
+    return f"bytes */{size}"
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartRanges:
+    """The framing of a 206 with several ranges (RFC 9110 section 14.6): `head`, bytes, ... `tail`.
+
+    The boundary comes from the content's digest, so it is the same for every replica, and no content can hold it:
+    that would have to contain its own digest.
+    """
+
+    digest: Digest
+    size: int
+    ranges: tuple[ByteRange, ...]
+
+    @property
+    def _boundary(self) -> str:
+        return f"moorage-{self.digest.hex[:40]}"
+
+    @property
+    def content_type(self) -> str:
+        return f"multipart/byteranges; boundary={self._boundary}"
+
+    def head(self, range: ByteRange) -> bytes:
+        """What goes before the bytes of that range."""
+        return (
+            f"\r\n--{self._boundary}\r\nContent-Type: {BLOB_TYPE}\r\n"
+            f"Content-Range: {content_range(range, self.size)}\r\n\r\n"
+        ).encode("ascii")
+
+    @property
+    def tail(self) -> bytes:
+        """What ends the body."""
+        return f"\r\n--{self._boundary}--\r\n".encode("ascii")
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole body."""
+        return sum(len(self.head(range)) + len(range) for range in self.ranges) + len(self.tail)
+
+
+# Ranges of an upload
+
+
+def parse_content_range(value: str) -> ByteRange:
+    """The bytes that a chunk claims to be, `0-9` (end-5; no unit, no total). Raises UploadRangeInvalid."""
+    if (match := _CONTENT_RANGE.fullmatch(value.strip(" \t"))) is None:
+        raise UploadRangeInvalid(f"Content-Range must be <first byte>-<last byte>, as in 0-1023, not {_shown(value)}")
+    first, last = int(match[1]), int(match[2])
+    if last < first:
+        raise UploadRangeReversed(f"Content-Range {first}-{last} ends before it starts")
+    return ByteRange(first, last + 1)
+
+
+def upload_range(offset: int) -> str:
+    """The Range of an upload that holds `offset` bytes. An empty one has no way to be said: clients expect 0-0."""
+    return f"0-{max(0, offset - 1)}"
+
+
+# Conditions
+
+
+def etag(digest: Digest) -> str:
+    return f'"{digest}"'
+
+
+def if_match_holds(value: str, etag: str | None) -> bool:
+    """Strong comparison (RFC 9110 section 13.1.1). etag: of what is there; None: nothing is."""
+    return etag is not None and (value.strip(" \t") == "*" or (False, etag) in _entity_tags(value))
+
+
+def if_none_match_holds(value: str, etag: str | None) -> bool:
+    """Weak comparison (section 13.1.2): False means 304 for a GET, 412 for a PUT."""
+    if etag is None:
+        return True
+    return value.strip(" \t") != "*" and not any(tag == etag for _, tag in _entity_tags(value))
+
+
+def if_range_holds(value: str, etag: str) -> bool:
+    """False: the whole content is sent (section 13.1.5). A date never holds: we send no Last-Modified."""
+    return value.strip(" \t") == etag
+
+
+def _entity_tags(value: str) -> list[tuple[bool, str]]:
+    """(is it weak, the tag with its quotes) of each."""
+    return [
+        (bool(match["weak"]), f'"{match["bare"] if match["quoted"] is None else match["quoted"]}"')
+        for match in _ENTITY_TAG.finditer(value)
+    ]
+
+
+# Other headers
+
+
+def parse_media_type(value: str) -> str:
+    """`type/subtype` in lower case, without parameters. Raises HeaderInvalid."""
+    media_type = value.partition(";")[0].strip(" \t")
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        raise HeaderInvalid(f"{_shown(value)} is not a media type")
+    return media_type.lower()
+
+
+def link_next(path: str, parameters: Sequence[tuple[str, str]]) -> str:
+    """A Link to the next page (RFC 8288). path and parameters are plain text, and are percent-encoded here."""
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters)
+    return f'<{quote(path, safe="/:@")}{"?" if query else ""}{query}>; rel="next"'
+
+
+def warning(text: str) -> str:
+    """A Warning header of at most 4,096 bytes. What is not printable ASCII becomes `?`."""
+    head, end = '299 - "', '"'
+    quoted = _NOT_QUOTABLE.sub("?", text).replace("\\", "\\\\").replace('"', '\\"')
+    room = MAX_WARNING - len(head) - len(end)
+    if len(quoted) > room:
+        quoted = quoted[: room - 3]
+        # An odd backslash at the end would escape the dots.
+        quoted = quoted[: len(quoted) - (len(quoted) - len(quoted.rstrip("\\"))) % 2] + "..."
+    return head + quoted + end
+
+
+# Query and path
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A checked query: no parameter twice, but `tag`. The one that authorisation and handlers both look at."""
+
+    _values: Mapping[str, tuple[str, ...]]
+
+    def get(self, name: str) -> str | None:
+        return self._values[name][0] if name in self._values else None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self._values.get("tag", ())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+
+def parse_query(raw: bytes) -> Query:
+    """Raises QueryInvalid; QueryTooLong. `+` is a space, `;` is not a separator; `a` is `a=`."""
+    _check_characters(raw, QueryInvalid)
+    parts = raw.split(b"&", MAX_PARAMETERS)
+    if len(parts) > MAX_PARAMETERS:
+        raise QueryTooLong(f"the query has more than {MAX_PARAMETERS} parameters")
+    values: dict[str, tuple[str, ...]] = {}
+    for part in filter(None, parts):
+        name, _, value = (_decode(piece.replace(b"+", b" "), QueryInvalid) for piece in part.partition(b"="))
+        if name in values and name != "tag":
+            raise QueryInvalid(f"the parameter {_shown(name)} is given more than once", name)
+        values[name] = (*values.get(name, ()), value)
+    return Query(MappingProxyType(values))
+
+
+def parse_digits(value: str, maximum: int) -> int:
+    """A count such as `n`, cut to maximum. Raises QueryInvalid for anything but 1 to 19 ASCII digits."""
+    if not _DIGITS.fullmatch(value):
+        raise QueryInvalid(f"{_shown(value)} is not a number: expected digits")
+    return min(int(value), maximum)
+
+
+def decode_path(raw_path: bytes) -> str:
+    """The text of a path; `%2F` becomes `/`, and `..` stays what it is. Raises PathInvalid."""
+    _check_characters(raw_path, PathInvalid)
+    return _decode(raw_path, PathInvalid)
+
+
+def _check_characters(raw: bytes, error: type[Invalid]) -> None:
+    if _NOT_URI.search(raw):
+        raise error(f"the {_PART[error]} holds bytes that must be percent-encoded")
+
+
+def _decode(raw: bytes, error: type[Invalid]) -> str:
+    if _BAD_ESCAPE.search(raw):
+        raise error(f"the {_PART[error]} holds a percent sign without two hexadecimal digits")
+    try:
+        text = unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise error(f"the {_PART[error]} is not UTF-8") from exc
+    if _CONTROL.search(text):
+        raise error(f"the {_PART[error]} holds a control character")
+    return text
+
+
+def _shown(text: str) -> str:
+    return ascii(text[:100])
