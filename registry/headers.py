@@ -1,7 +1,7 @@
 """Headers, query and path: bytes and strings in, values out, and back. Pure; no framework, no storage.
 
 The rules are RFC 9110's (section 14 ranges, 13 conditions, 8.8.3 entity tags) and RFC 3986's. Digits are ASCII digits,
-never what `int` takes for one. Whatever has two readings is refused, not guessed: authorisation and handler must see the
+never what `int` takes for one. What has two readings is refused, not guessed: authorisation and handler must see the
 same request. Every list is bounded before it is parsed.
 """
 
