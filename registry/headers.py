@@ -6,7 +6,7 @@ same request. Every list is bounded before it is parsed.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from storage.errors import Invalid, RangeNotSatisfiable
 from storage.ranges import ByteRange, RangeRequest
 
 MAX_RANGES = 16
-"""Ranges of one header; stargz asks for fewer, and 1,000 overlapping ones are an attack (CVE-2011-3192)."""
+"""Ranges of one header, as many as zot serves; 1,000 overlapping ones are an attack (CVE-2011-3192)."""
 
 MAX_PARAMETERS = 200
 """Of a query; the spec wants 10 tags at least, and allows 414 above a limit."""
@@ -25,8 +25,7 @@ MAX_PARAMETERS = 200
 MAX_WARNING = 4096
 """Bytes of warning data in one answer (distribution-spec, "Warnings")."""
 
-BLOB_TYPE = "application/octet-stream"
-
+_BLANKS = " \t"  # RFC 9110 section 5.6.3
 _MAX_DIGITS = 19  # of an int64; more is refused or means "beyond any size"
 _RANGE = re.compile(r"(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _CONTENT_RANGE = re.compile(rf"([0-9]{{1,{_MAX_DIGITS}}})-([0-9]{{1,{_MAX_DIGITS}}})")
@@ -35,6 +34,7 @@ _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 -- RFC 9110's word for it,
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
 # RFC 9110 section 8.8.3, and bare digests besides: distribution takes them and clients send them.
 _ENTITY_TAG = re.compile(r'(?P<weak>W/)?"(?P<quoted>[^"\x00-\x20\x7f]*)"|(?P<bare>[^\s",*][^\s",]*)')
+_URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # beside letters, digits and `_.-`: all that a URL consists of (RFC 3986)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NOT_URI = re.compile(rb"[^\x21-\x7e]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -45,7 +45,7 @@ class HeaderInvalid(Invalid):
     """A header that cannot be right."""
 
 
-class RangesRefused(HeaderInvalid):
+class TooManyRanges(HeaderInvalid):
     """More ranges than we serve, or ranges that overlap: 400, on which clients ask for one at a time."""
 
 
@@ -82,17 +82,17 @@ _PART: Mapping[type[Invalid], str] = {QueryInvalid: "query", PathInvalid: "path"
 def parse_range(value: str) -> tuple[RangeRequest, ...] | None:
     """What a Range header asks for; None when it is to be ignored: another unit, or malformed (RFC 9110 section 14.2).
 
-    Raises RangesRefused for more than 16 ranges, before parsing any.
+    Raises TooManyRanges for more than 16 ranges, before parsing any.
     """
-    unit, equals, ranges = value.strip(" \t").partition("=")
+    unit, equals, ranges = value.strip(_BLANKS).partition("=")
     if not equals or unit.lower() != "bytes":
         return None
     items = ranges.split(",", MAX_RANGES)
     if len(items) > MAX_RANGES:
-        raise RangesRefused(f"more than {MAX_RANGES} ranges: ask for them one at a time")
+        raise TooManyRanges(f"more than {MAX_RANGES} ranges: ask for them one at a time")
     found: list[RangeRequest] = []
     for item in items:
-        if not (text := item.strip(" \t")):
+        if not (text := item.strip(_BLANKS)):
             continue  # RFC 9110 section 5.6.1: empty elements of a list are ignored
         if (match := _RANGE.fullmatch(text)) is None:
             return None
@@ -114,7 +114,7 @@ def _bounded(digits: str) -> int:
 def resolve_ranges(requests: Iterable[RangeRequest], size: int) -> list[ByteRange]:
     """The bytes that they mean in an object of `size` bytes, in the order asked for.
 
-    Those outside of it are dropped. Raises RangeNotSatisfiable when none is left; RangesRefused when they overlap.
+    Those outside of it are dropped. Raises RangeNotSatisfiable when none is left; TooManyRanges when they overlap.
     """
     found = []
     for request in requests:
@@ -126,7 +126,7 @@ def resolve_ranges(requests: Iterable[RangeRequest], size: int) -> list[ByteRang
         raise RangeNotSatisfiable(size)
     ordered = sorted(found, key=lambda range: range.start)
     if any(after.start < before.stop for before, after in pairwise(ordered)):
-        raise RangesRefused("the ranges overlap: ask for them one at a time")
+        raise TooManyRanges("the ranges overlap: ask for them one at a time")
     return found
 
 
@@ -140,42 +140,22 @@ def unsatisfied_range(size: int) -> str:
     return f"bytes */{size}"
 
 
-@dataclass(frozen=True, slots=True)
-class MultipartRanges:
-    """The framing of a 206 with several ranges (RFC 9110 section 14.6): `head`, bytes, ... `tail`.
+def multipart_head(boundary: str, part: Mapping[str, str], range: ByteRange, size: int) -> bytes:
+    """What goes before the bytes of one range in a 206 with several (RFC 9110 section 14.6). part: its headers."""
+    fields = {**part, "Content-Range": content_range(range, size)}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"\r\n--{boundary}\r\n{lines}\r\n".encode("ascii")
 
-    The boundary comes from the content's digest, so it is the same for every replica, and no content can hold it:
-    that would have to contain its own digest.
-    """
 
-    digest: Digest
-    size: int
-    ranges: tuple[ByteRange, ...]
+def multipart_end(boundary: str) -> bytes:
+    """What goes behind the last range."""
+    return f"\r\n--{boundary}--\r\n".encode("ascii")
 
-    @property
-    def _boundary(self) -> str:
-        return f"moorage-{self.digest.hex[:40]}"
 
-    @property
-    def content_type(self) -> str:
-        return f"multipart/byteranges; boundary={self._boundary}"
-
-    def head(self, range: ByteRange) -> bytes:
-        """What goes before the bytes of that range."""
-        return (
-            f"\r\n--{self._boundary}\r\nContent-Type: {BLOB_TYPE}\r\n"
-            f"Content-Range: {content_range(range, self.size)}\r\n\r\n"
-        ).encode("ascii")
-
-    @property
-    def tail(self) -> bytes:
-        """What ends the body."""
-        return f"\r\n--{self._boundary}--\r\n".encode("ascii")
-
-    @property
-    def length(self) -> int:
-        """Bytes of the whole body."""
-        return sum(len(self.head(range)) + len(range) for range in self.ranges) + len(self.tail)
+def multipart_length(boundary: str, part: Mapping[str, str], ranges: Iterable[ByteRange], size: int) -> int:
+    """Bytes of the whole body."""
+    parts = sum(len(multipart_head(boundary, part, range, size)) + len(range) for range in ranges)
+    return parts + len(multipart_end(boundary))
 
 
 # Ranges of an upload
@@ -183,7 +163,7 @@ class MultipartRanges:
 
 def parse_content_range(value: str) -> ByteRange:
     """The bytes that a chunk claims to be, `0-9` (end-5; no unit, no total). Raises UploadRangeInvalid."""
-    if (match := _CONTENT_RANGE.fullmatch(value.strip(" \t"))) is None:
+    if (match := _CONTENT_RANGE.fullmatch(value.strip(_BLANKS))) is None:
         raise UploadRangeInvalid(f"Content-Range must be <first byte>-<last byte>, as in 0-1023, not {_shown(value)}")
     first, last = int(match[1]), int(match[2])
     if last < first:
@@ -203,29 +183,46 @@ def etag(digest: Digest) -> str:
     return f'"{digest}"'
 
 
-def if_match_holds(value: str, etag: str | None) -> bool:
-    """Strong comparison (RFC 9110 section 13.1.1). etag: of what is there; None: nothing is."""
-    return etag is not None and (value.strip(" \t") == "*" or (False, etag) in _entity_tags(value))
+def if_match_holds(value: str | None, etag: str | None) -> bool:
+    """Does If-Match hold this tag? If not, it is 412. etag: of what is there; None: nothing is.
 
-
-def if_none_match_holds(value: str, etag: str | None) -> bool:
-    """Weak comparison (section 13.1.2): False means 304 for a GET, 412 for a PUT."""
-    if etag is None:
+    Strong comparison (RFC 9110 section 13.1.1). A header that is not sent asks for nothing.
+    """
+    if value is None:
         return True
-    return value.strip(" \t") != "*" and not any(tag == etag for _, tag in _entity_tags(value))
+    wanted = parse_etags(value)
+    return etag is not None and ("*" in wanted or etag.strip('"') in wanted)
 
 
-def if_range_holds(value: str, etag: str) -> bool:
-    """False: the whole content is sent (section 13.1.5). A date never holds: we send no Last-Modified."""
-    return value.strip(" \t") == etag
+def if_none_match_holds(value: str | None, etag: str | None) -> bool:
+    """Does If-None-Match hold this tag? If so, it is 304 for a GET and 412 for a PUT. etag: as above.
+
+    Weak comparison (section 13.1.2): a cache may have made the tag weak.
+    """
+    if value is None or etag is None:
+        return False
+    return value.strip(_BLANKS) == "*" or any(tag == etag.strip('"') for _, tag in _entity_tags(value))
 
 
-def _entity_tags(value: str) -> list[tuple[bool, str]]:
-    """(is it weak, the tag with its quotes) of each."""
-    return [
-        (bool(match["weak"]), f'"{match["bare"] if match["quoted"] is None else match["quoted"]}"')
-        for match in _ENTITY_TAG.finditer(value)
-    ]
+def if_range_holds(value: str | None, etag: str) -> bool:
+    """Does the Range beside it count? If not, the whole content is sent (section 13.1.5).
+
+    Strong comparison, and a date never holds: we send no Last-Modified.
+    """
+    return value is None or value.strip(_BLANKS) == etag
+
+
+def parse_etags(value: str) -> frozenset[str]:
+    """The strong tags of an If-Match, without their quotes; `*` for the header that is just that."""
+    if value.strip(_BLANKS) == "*":
+        return frozenset({"*"})
+    return frozenset(tag for is_weak, tag in _entity_tags(value) if not is_weak and tag != "*")
+
+
+def _entity_tags(value: str) -> Iterator[tuple[bool, str]]:
+    """(is it weak, the tag without its quotes) of each."""
+    for match in _ENTITY_TAG.finditer(value):
+        yield bool(match["weak"]), match["bare"] if match["quoted"] is None else match["quoted"]
 
 
 # Other headers
@@ -233,16 +230,15 @@ def _entity_tags(value: str) -> list[tuple[bool, str]]:
 
 def parse_media_type(value: str) -> str:
     """`type/subtype` in lower case, without parameters. Raises HeaderInvalid."""
-    media_type = value.partition(";")[0].strip(" \t")
+    media_type = value.partition(";")[0].strip(_BLANKS)
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise HeaderInvalid(f"{_shown(value)} is not a media type")
     return media_type.lower()
 
 
-def link_next(path: str, parameters: Sequence[tuple[str, str]]) -> str:
-    """A Link to the next page (RFC 8288). path and parameters are plain text, and are percent-encoded here."""
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters)
-    return f'<{quote(path, safe="/:@")}{"?" if query else ""}{query}>; rel="next"'
+def format_link(url: str, relation: str = "next") -> str:
+    """A Link (RFC 8288). What could end the URL early, or is not ASCII, is percent-encoded."""
+    return f'<{quote(url, safe=_URL_CHARACTERS)}>; rel="{relation}"'
 
 
 def warning(text: str) -> str:
@@ -267,14 +263,11 @@ class Query:
     _values: Mapping[str, tuple[str, ...]]
 
     def get(self, name: str) -> str | None:
-        return self._values[name][0] if name in self._values else None
+        values = self._values.get(name)
+        return values[0] if values else None
 
-    @property
-    def tags(self) -> tuple[str, ...]:
-        return self._values.get("tag", ())
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
+    def all(self, name: str) -> tuple[str, ...]:
+        return self._values.get(name, ())
 
 
 def parse_query(raw: bytes) -> Query:
@@ -292,8 +285,13 @@ def parse_query(raw: bytes) -> Query:
     return Query(MappingProxyType(values))
 
 
-def parse_digits(value: str, maximum: int) -> int:
-    """A count such as `n`, cut to maximum. Raises QueryInvalid for anything but 1 to 19 ASCII digits."""
+def parse_digits(value: str | None, maximum: int, default: int) -> int:
+    """A count such as `n`, cut to maximum; default where it is not given, or empty (distribution takes `n=` so).
+
+    Raises QueryInvalid for anything but 1 to 19 ASCII digits.
+    """
+    if not value:
+        return default
     if not _DIGITS.fullmatch(value):
         raise QueryInvalid(f"{_shown(value)} is not a number: expected digits")
     return min(int(value), maximum)
