@@ -13,7 +13,16 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from registry.headers import HeaderInvalid, PathInvalid, QueryInvalid, TooManyRanges, UploadRangeInvalid
+from registry.headers import (
+    HeaderInvalid,
+    PathInvalid,
+    QueryInvalid,
+    QueryTooLong,
+    TooManyRanges,
+    UploadRangeInvalid,
+    UploadRangeReversed,
+    unsatisfied_range,
+)
 from storage import errors as storage
 
 log = logging.getLogger(__name__)
@@ -105,11 +114,13 @@ TABLE: dict[type[Exception], Row] = {
     storage.Unsupported: Row(405, "UNSUPPORTED"),
     storage.Unavailable: Row(503, "UNAVAILABLE"),
     storage.StorageFull: Row(507, "UNAVAILABLE"),
+    TooManyRanges: Row(400, "UNSUPPORTED"),
     PathInvalid: Row(400, "NAME_INVALID"),
     QueryInvalid: Row(400, "UNSUPPORTED"),
     HeaderInvalid: Row(400, "UNSUPPORTED"),
-    TooManyRanges: Row(400, "UNSUPPORTED"),
+    QueryTooLong: Row(414, "UNSUPPORTED"),
     UploadRangeInvalid: Row(400, "BLOB_UPLOAD_INVALID"),
+    UploadRangeReversed: Row(416, "BLOB_UPLOAD_INVALID"),
     EndpointUnknown: Row(404, "UNSUPPORTED"),
     MethodNotAllowed: Row(405, "UNSUPPORTED"),
     Unauthorized: Row(401, "UNAUTHORIZED"),
@@ -126,6 +137,8 @@ _RETRY_AFTER = "5"
 
 
 def row_of(exc: Exception) -> Row:
+    if isinstance(exc, QueryInvalid) and exc.parameter == "digest":
+        return TABLE[storage.DigestInvalid]  # the spec has a code for just this parameter
     return next((TABLE[kind] for kind in type(exc).__mro__ if kind in TABLE), _UNKNOWN)
 
 
@@ -160,7 +173,7 @@ def _headers(exc: Exception, row: Row) -> dict[str, str]:
     if isinstance(exc, RegistryError):
         return exc.headers
     if isinstance(exc, storage.RangeNotSatisfiable):
-        return {"Content-Range": f"bytes */{exc.size}"}
+        return {"Content-Range": unsatisfied_range(exc.size)}
     if isinstance(exc, storage.Unsupported):
         return {"Allow": "GET, HEAD"}
     if row.status >= 503:

@@ -175,10 +175,10 @@ class LocalRepository:
         await self._tags.delete(tag)
 
     async def list_tags(self, after: str, limit: int) -> TagPage:
-        return await self._tags.list(after, limit)
+        return await self._tags.page(after, limit)
 
     async def list_referrers(self, subject: Digest) -> list[Descriptor]:
-        return await self._referrers.list(subject)
+        return await self._referrers.find(subject)
 
     async def _keep_revision(self, digest: Digest) -> None:
         """Write the revision again if a delete of the same manifest came between it and the tag."""

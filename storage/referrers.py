@@ -39,7 +39,7 @@ class Referrers:
     async def remove(self, subject: Digest, referrer: Digest) -> None:
         await self._driver.delete(layout.referrer_link(self._name, subject, referrer))
 
-    async def list(self, subject: Digest) -> list[Descriptor]:
+    async def find(self, subject: Digest) -> list[Descriptor]:
         """What refers to subject, ordered by digest."""
         await self._look_for_news()
         found = {d.digest: d for d in await self._of_fallback_tag(subject)}

@@ -17,8 +17,8 @@ Pattern = re.Pattern[str]
 
 def any_of(patterns: Iterable[str]) -> Pattern | None:
     """One pattern that finds what any of them finds; None where there are none. Raises re.error."""
-    parts = [f"(?:{pattern})" for pattern in patterns if re.compile(pattern)]
-    return re.compile("|".join(parts)) if parts else None
+    parts = [re.compile(pattern).pattern for pattern in patterns]  # each is whole in itself
+    return re.compile("|".join(f"(?:{part})" for part in parts)) if parts else None
 
 
 @dataclass(frozen=True, slots=True)

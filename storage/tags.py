@@ -63,7 +63,7 @@ class Tags:
             except ManifestUnknown:
                 continue
 
-    async def list(self, after: str, limit: int) -> TagPage:
+    async def page(self, after: str, limit: int) -> TagPage:
         """Tags behind `after`. A folder without a current link, left by a crash, is no tag."""
         names = await self._driver.list_folders(
             layout.tags(self._name), after=after, limit=limit + 1, containing=layout.CURRENT_LINK
@@ -73,6 +73,5 @@ class Tags:
         return TagPage(names[:limit], len(names) > limit)
 
     async def _names(self) -> list[Tag]:
-
         names = await self._driver.list_folders(layout.tags(self._name), containing=layout.CURRENT_LINK)
         return [Tag(name) for name in names]

@@ -1,0 +1,49 @@
+"""Fixtures for tests of the application: in-process over httpx, on each built-in driver."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from registry.app import create_app
+from registry.config import Config
+from registry.config.model import DeleteConfig, MaintenanceConfig, ReadOnlyConfig, StorageConfig
+from registry.lifespan import lifespan
+from tests.api import Api
+
+Connect = Callable[[Config], "AsyncIterator[Api]"]
+
+
+@pytest.fixture(params=["inmemory", "filesystem"])
+def storage_config(request: pytest.FixtureRequest, tmp_path: Path) -> StorageConfig:
+    """Storage with deletes on, as most tests want it."""
+    parameters = {"rootdirectory": str(tmp_path / "data")} if request.param == "filesystem" else {}
+    return StorageConfig(driver=request.param, parameters=parameters, delete=DeleteConfig(enabled=True))
+
+
+@pytest.fixture
+def config(storage_config: StorageConfig) -> Config:
+    """Overridden by modules that need other settings."""
+    return Config(storage=storage_config)
+
+
+@pytest.fixture
+async def api(config: Config) -> AsyncIterator[Api]:
+    """The registry in-process: for status, headers and bodies. Streaming and disconnects need a socket."""
+    app = create_app(config)
+    async with (
+        lifespan(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as client,
+    ):
+        yield Api(client)
+
+
+def read_only(storage: StorageConfig) -> StorageConfig:
+    """The same store, read-only."""
+    return StorageConfig(
+        driver=storage.driver,
+        parameters=storage.parameters,
+        delete=storage.delete,
+        maintenance=MaintenanceConfig(readonly=ReadOnlyConfig(enabled=True)),
+    )
