@@ -1,7 +1,7 @@
 """A pytest fixture for other projects: a running registry.
 
     def test_push(oci_registry):
-        subprocess.run(["crane", "copy", source, f"{oci_registry.address}/a/b:v1"], check=True)
+        subprocess.run(["crane", "copy", source, f"{oci_registry.host}:{oci_registry.port}/a/b:v1"], check=True)
 
 Installed with the package and found by pytest by itself. Nothing is imported before a test asks for the fixture.
 """

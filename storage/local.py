@@ -145,7 +145,7 @@ class LocalRepository:
         digest.verify(body)
         manifest = await _parse(body, content_type)
         self._rules.check(manifest)
-        await self._check_presence(manifest)
+        absent = await self._check_presence(manifest)
         if not isinstance(reference, Digest):
             if precondition is not None:
                 await self._tags.check(reference, precondition)
@@ -159,7 +159,7 @@ class LocalRepository:
             await self._tags.set(tag, digest, precondition)
         if tags:
             await self._keep_revision(digest)
-        return PutManifest(digest, subject)
+        return PutManifest(digest, subject, absent)
 
     async def delete_manifest(self, digest: Digest) -> None:
         stored = await self.get_manifest(digest)
@@ -188,18 +188,22 @@ class LocalRepository:
         except ObjectNotFound:
             await write_link(self._driver, link, digest)
 
-    async def _check_presence(self, manifest: Manifest) -> None:
-        """Raises ManifestBlobUnknown for what is missing, ManifestInvalid for what has another size than announced."""
+    async def _check_presence(self, manifest: Manifest) -> tuple[Digest, ...]:
+        """What the manifest names and is not here, where the rules allow that.
+
+        Raises ManifestBlobUnknown where they do not; ManifestInvalid for what has another size than announced.
+        """
         required = self._rules.required(manifest)
         named = (*manifest.blobs, *manifest.children)
         slots = asyncio.Semaphore(_AT_ONCE)
         sizes = await asyncio.gather(*(self._size(d, slots) for d in named))
-        missing = [d.digest for d, size in zip(named, sizes, strict=True) if size is None and d.digest in required]
-        if missing:
-            raise ManifestBlobUnknown(list(dict.fromkeys(missing)))
+        absent = tuple(dict.fromkeys(d.digest for d, size in zip(named, sizes, strict=True) if size is None))
+        if missing := [digest for digest in absent if digest in required]:
+            raise ManifestBlobUnknown(missing)
         for descriptor, size in zip(named, sizes, strict=True):
             if size is not None and size != descriptor.size:
                 raise ManifestInvalid(f"{descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}")
+        return absent
 
     async def _size(self, descriptor: Descriptor, slots: asyncio.Semaphore) -> int | None:
         """Bytes of what this repository holds under the digest, as manifest or as blob; None: nothing."""

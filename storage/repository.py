@@ -68,10 +68,14 @@ class Precondition:
 
 @dataclass(frozen=True, slots=True)
 class PutManifest:
-    """What a manifest PUT has done. subject: the digest that its `subject` field names."""
+    """What a manifest PUT has done.
+
+    subject: the digest that its `subject` field names.   absent: what it names and is not here, where rules allow that.
+    """
 
     digest: Digest
     subject: Digest | None
+    absent: tuple[Digest, ...] = ()
 
 
 class RepositoryReader(Protocol):

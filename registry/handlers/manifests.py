@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from registry.bodies import read_body
 from registry.errors import TooManyTags
-from registry.headers import etag, if_none_match_holds, parse_etags
+from registry.headers import etag, if_none_match_holds, parse_etags, warning
 from registry.services import Call
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, TagInvalid
@@ -38,6 +38,9 @@ async def put_manifest(call: Call) -> Response:
     }
     if done.subject is not None:
         headers["OCI-Subject"] = str(done.subject)
+    if done.absent:
+        # sparse manifests and nondistributable layers: accepted, but the one who pushes should know (spec: Warnings)
+        headers["Warning"] = warning(f"{len(done.absent)} of what this manifest names is not here: {done.absent[0]}")
     response = Response(None, 201, headers)
     for tag in tags:
         response.headers.append("OCI-Tag", tag)

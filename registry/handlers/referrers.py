@@ -3,12 +3,12 @@
 import json
 
 from starlette.responses import Response
-from storage.manifest import Descriptor
 
 from registry.headers import format_link
 from registry.services import Call
 from storage.digest import Digest
 from storage.errors import DigestUnsupported
+from storage.manifest import Descriptor
 
 _TYPE = "application/vnd.oci.image.index.v1+json"
 _PAGE_BYTES = 3 << 20
