@@ -1,1 +1,9 @@
-""""""
+"""The OCI distribution API over storage/; docs/design.md draws it.
+
+app.py        create_app(config): the ASGI application, the one place where parts are joined
+dispatch.py   from a request to a handler
+handlers/     one module per kind of thing
+errors.py     every refusal, in one table
+server.py     serves an ASGI application: sockets, TLS, limits, signals
+cli.py        the command line
+"""
