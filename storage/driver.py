@@ -3,8 +3,9 @@
 A driver knows keys, bytes and ranges; it never sees a digest, a tag or a manifest. `storage/testing.py` checks every
 sentence below on any driver. What holds for all verbs:
 
-- A key is `a/b/c`: components of letters, digits, `.`, `_`, `-`; no leading slash. A folder is what keys have in
-  common; it exists while a key lies below it, and an emptied folder is not listed.
+- A key is `a/b/c`: components of letters, digits, `.`, `_`, `-`; no leading slash. What is none raises ValueError
+  (check_key). A folder is what keys have in common; it exists while a key lies below it, and an emptied folder is not
+  listed. No key is also a folder of others: the layout makes none, and a filesystem could not hold it.
 - An object appears whole or not at all, and what a verb has returned for survives a crash of the process and, where the
   medium can promise it, of the machine. A verb that was cancelled or that raised has happened wholly or not at all,
   except `append`, which may have stored a prefix of its chunks.
@@ -220,7 +221,10 @@ class StorageDriver(ABC):
 
     @abstractmethod
     async def abort(self, stage: Stage) -> None:
-        """Drop a stage and what it holds, visible or not. Idempotent."""
+        """Drop a stage that is not completed and what it holds, visible or not. Idempotent.
+
+        Of a completed one the object may stay or go: delete the key.
+        """
 
     # Life
 

@@ -14,6 +14,9 @@ from storage.driver import StorageDriver
 GROUP = "moorage.drivers"
 """The group of entry points in which other packages register a factory under the driver's name."""
 
+_SCRATCH = "docker/registry/v2/_moorage/scratch"
+"""As storage/layout.py has it; distribution looks at nothing there."""
+
 Factory = Callable[[Mapping[str, object]], StorageDriver]
 
 
@@ -48,7 +51,7 @@ def _filesystem(parameters: Mapping[str, object]) -> StorageDriver:
 
     _check_names("filesystem", parameters, "rootdirectory", "maxthreads", "scratch")
     root = parameters.get("rootdirectory", "/var/lib/registry")
-    scratch = parameters.get("scratch", "_scratch")
+    scratch = parameters.get("scratch", _SCRATCH)
     threads = parameters.get("maxthreads")
     if not isinstance(root, str | Path) or not str(root):
         raise ValueError(f"storage driver filesystem: rootdirectory must be a path, not {root!r}")

@@ -24,7 +24,7 @@ from storage.driver import ObjectInfo, Tap, check_key
 from storage.drivers import folders
 from storage.drivers.oserrors import translated
 from storage.drivers.scratch import Scratch, remove_tree
-from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, Unavailable
+from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, StorageError, Unavailable
 
 T = TypeVar("T")
 
@@ -155,7 +155,7 @@ class FileTree:
                 if (actual := os.fstat(fd).st_size) != size:
                     raise OffsetMismatch(actual)
                 if old != new:
-                    _again(lambda: self._move(old, new, fd, source))
+                    self._into(new.rpartition("/")[0], lambda: self._move(old, new, fd, source))
         finally:
             os.close(fd)
 
@@ -216,15 +216,19 @@ class FileTree:
                     folders.sync(folder)
             return version_of(os.fstat(file))
 
-        return _again(attempt)
+        return self._into(parent, attempt)
 
-
-def _again(attempt: Callable[[], T]) -> T:
-    """Others may remove a folder between our making it and our using it: then it is made again."""
-    for _ in range(_ATTEMPTS):
-        with suppress(FileNotFoundError):
-            return attempt()
-    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    def _into(self, folder: str, attempt: Callable[[], T]) -> T:
+        """Do something that makes a folder and uses it. Others may remove it in between: then it is made again."""
+        try:
+            for _ in range(_ATTEMPTS):
+                with suppress(FileNotFoundError):
+                    return attempt()
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        except (OSError, StorageError):
+            with suppress(OSError):
+                folders.prune(folder, self.root)  # distribution would list an empty folder as a tag, say
+            raise
 
 
 def _regular(status: os.stat_result, key: str) -> os.stat_result:

@@ -85,12 +85,12 @@ class FilesystemDriver(StorageDriver):
         self._threads = Threads("filesystem", threads)
 
     async def check_writable(self) -> None:
-        """Write and remove a scratch file, as a writer's start-up should. Raises Unavailable with the reason.
-
-        Makes the root and the scratch folder, and removes what killed processes have left there. Never called for a
-        read-only registry.
-        """
-        await self._run(None, self._tree.check_writable)
+        """Makes the root and the scratch folder, and removes what killed processes have left there."""
+        try:
+            await self._threads.run(self._tree.check_writable)
+        except OSError as exc:
+            reason = (exc.strerror or "no reason is known").lower()
+            raise Unavailable(f"cannot write to {self._tree.root} as user {os.geteuid()}: {reason}") from exc
 
     # Reading
 
