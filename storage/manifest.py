@@ -75,6 +75,8 @@ NONDISTRIBUTABLE = frozenset(
 
 MAX_VIOLATIONS = 10
 
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+
 # Served back as the Content-Type of what another registry has stored: no type that a browser would show.
 _SERVABLE = re.compile(r"application/[A-Za-z0-9][A-Za-z0-9!#$&^_.-]{0,126}\+(?:json|prettyjws)")
 
@@ -206,6 +208,8 @@ def _named(manifest: Manifest) -> Iterator[tuple[str, Descriptor]]:
 
 
 def _url_holds(url: str, allow: re.Pattern[str] | None, deny: re.Pattern[str] | None) -> bool:
+    if _NOT_IN_URL.search(url):
+        return False  # urlsplit drops some of these, clients may drop others
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -23,6 +23,7 @@ MAX_CONTAINERS = 100_000
 MAX_DIGITS = 30
 """Characters of a number. Python raises ValueError at 4,300; no field of ours needs more than 19."""
 
+_MAX_PATH = 200
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},:'))
 _STEPS = bytes.maketrans(b"[]{}", b"\x01\x02\x01\x02")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -134,7 +135,7 @@ def _first_flaw(value: object) -> str | None:
     """What is wrong with the value or the first part of it, after its path."""
     for path, part in _walk(value, ""):
         if what := _flaw(part):
-            return f"{path.removeprefix('.')[:200] or 'the top level'} {what}"
+            return f"{path.removeprefix('.') or 'the top level'} {what}"
     return None
 
 
@@ -148,7 +149,8 @@ def _flaw(value: object) -> str | None:
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
-    # Recursion as deep as _check_nesting lets values be.
+    # Recursion as deep as _check_nesting lets values be. Paths are cut, or long keys would be copied at every level.
+    path = path[:_MAX_PATH]
     yield path, value
     if isinstance(value, dict):
         for key, item in value.items():
