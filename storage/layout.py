@@ -110,6 +110,6 @@ def upload_started(name: RepositoryName, id: str) -> str:
 
 
 def digest_of_folder(key: str) -> Digest:
-    """The digest that a key `.../<alg>/<hex>/link` or `.../<alg>/<hex>/data` stands for. Raises DigestInvalid."""
-    algorithm, hex_digits, _ = key.rsplit("/", 2)
-    return Digest.parse(f"{algorithm.rsplit('/', 1)[-1]}:{hex_digits}")
+    """The digest that a key `.../<alg>/<hex>/link` stands for. Raises DigestInvalid."""
+    *_, algorithm, encoded, _ = "", "", *key.split("/")
+    return Digest.parse(f"{algorithm}:{encoded}")
