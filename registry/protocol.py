@@ -166,6 +166,7 @@ class RegistryProtocol(HttpToolsProtocol):
         self.overhead = 0  # bytes received that are neither body nor the usual framing of one
         self.head_size = 0
         self.replaying = False
+        self.ending = False
 
     # The connection.
 
@@ -203,6 +204,16 @@ class RegistryProtocol(HttpToolsProtocol):
         for cycle in {self.running, self.cycle}:
             if cycle:
                 cycle.lose()
+
+    def shutdown(self) -> None:
+        """Called when the server ends: answer what has begun to arrive, and nothing after it."""
+        self.ending = True
+        if self.cycle and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        elif self.outlet.lingering or (self.phase is Phase.HEAD and self.overhead):
+            return  # it ends by itself, or its request will be the last
+        else:
+            self.transport.close()
 
     def check(self, now: float) -> None:
         """Called every few seconds: do we wait for this client, and for how long?"""
@@ -336,7 +347,7 @@ class RegistryProtocol(HttpToolsProtocol):
             self,
             self.scope,
             body_length=framing.body_length(self.headers),
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self.ending,
         )
         earlier, self.cycle, self.phase = self.cycle, cycle, Phase.BODY
         if earlier is None or earlier.response_complete:

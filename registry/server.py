@@ -36,6 +36,8 @@ DRAIN_TIMEOUT = 30.0
 """For `draintimeout: 0`, distribution's default, which there means that nothing is waited for."""
 AFTER_ABORT = 1.0
 """What an application has, once its clients are gone, to end by itself before it is cancelled."""
+SETTLING = 8
+"""Turns of the loop in which what has arrived already is still accepted and read, instead of being reset."""
 DESCRIPTORS_EACH = 3
 """That a connection may need: its socket, the same once more, and a file."""
 
@@ -209,8 +211,7 @@ class Server:
                 up()
                 await self.stopping.wait()
             finally:
-                for server in servers:
-                    server.close()
+                await self.end_listening(servers)
                 await self.end_requests()
                 self.date_timer.cancel()
 
@@ -253,6 +254,16 @@ class Server:
         assert self.loop is not None
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         self.date_timer = self.loop.call_later(1, self.refresh_date)
+
+    async def end_listening(self, servers: list[asyncio.Server]) -> None:
+        """Accept no more. asyncio drops connections that it is just accepting when its Server closes (up to 3.13)."""
+        assert self.loop is not None
+        for sock in self.sockets:
+            self.loop.remove_reader(sock)
+        for _ in range(SETTLING):
+            await asyncio.sleep(0)
+        for server in servers:
+            server.close()
 
     async def end_requests(self) -> None:
         """Let what runs finish, then end it: connections first, which most applications notice, then their tasks."""

@@ -1,15 +1,19 @@
 """From `http.tls` to an SSLContext, with distribution's names and defaults.
 
 distribution names cipher suites as Go does. As there, suites of TLS 1.3 may be listed but cannot be chosen: they are
-always on. What OpenSSL, as Python reaches it, cannot do stops the start: a setting that protects is never ignored.
+always on. A suite that this OpenSSL lacks is left out with a warning, as fewer suites protect no less; anything else
+that cannot be done stops the start, because a setting that protects is never ignored.
 """
 
+import logging
 import ssl
 import warnings
 from pathlib import Path
 
 from registry.config import ConfigError
 from registry.config.model import TLSConfig
+
+logger = logging.getLogger(__name__)
 
 VERSIONS = {
     "tls1.0": ssl.TLSVersion.TLSv1,
@@ -19,6 +23,9 @@ VERSIONS = {
 }
 
 SUITES = {
+    "TLS_RSA_WITH_RC4_128_SHA": "RC4-SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA": "ECDHE-RSA-RC4-SHA",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA": "ECDHE-ECDSA-RC4-SHA",
     "TLS_RSA_WITH_3DES_EDE_CBC_SHA": "DES-CBC3-SHA",
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
     "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
@@ -83,22 +90,32 @@ def _set_suites(context: ssl.SSLContext, config: TLSConfig) -> None:
     for name in names:
         if name not in SUITES:
             raise ConfigError("http.tls.ciphersuites", f"{name} is not a known suite; known: {', '.join(SUITES)}")
-    if not names:
-        raise ConfigError("http.tls.ciphersuites", "suites of TLS 1.3 alone need http.tls.minimumtls: tls1.3")
     # OpenSSL signs the handshakes of 1.0 and 1.1 (SHA-1) at its lowest level of security only.
     level = ":@SECLEVEL=0" if config.minimumtls in ("tls1.0", "tls1.1") else ""
-    for name in names:
-        try:
-            context.set_ciphers(SUITES[name] + level)
-        except ssl.SSLError as exc:
-            raise ConfigError("http.tls.ciphersuites", f"{name} is not in this OpenSSL") from exc
-    context.set_ciphers(":".join(SUITES[name] for name in names) + level)
+    here = [name for name in names if _has(context, SUITES[name] + level)]
+    if not here:
+        problem = "none of them is a suite of TLS 1.2 in this OpenSSL; those of 1.3 alone need minimumtls: tls1.3"
+        raise ConfigError("http.tls.ciphersuites", problem)
+    if here != names:
+        missing = [name for name in names if name not in here]
+        logger.warning("http.tls.ciphersuites: this OpenSSL has no %s", ", ".join(missing))
+    context.set_ciphers(":".join(SUITES[name] for name in here) + level)
+
+
+def _has(context: ssl.SSLContext, suite: str) -> bool:
+    try:
+        context.set_ciphers(suite)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def _load_certificate(context: ssl.SSLContext, config: TLSConfig) -> None:
-    for setting, path in (("certificate", config.certificate), ("key", config.key)):
+    files = {"certificate": config.certificate, "key": config.key}
+    for setting, path in files.items():
         if not path:
             raise ConfigError(f"http.tls.{setting}", "TLS needs both http.tls.certificate and http.tls.key")
+    for path in files.values():
         Path(path).read_bytes()  # OpenSSL's error would not name the file
 
     def no_passphrase() -> str:

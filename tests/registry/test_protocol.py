@@ -445,6 +445,7 @@ def test_large_chunks(served: Served) -> None:
     assert max(sizes) <= Limits().body_high_water + (256 << 10)
 
 
+@pytest.mark.slow
 def test_body_waits_outside_while_the_application_is_busy(serve: Serve) -> None:
     """Nothing is read above the high-water mark, so the client's kernel holds the rest: its send blocks."""
     with serve(Limits(body_high_water=1 << 16)) as served, served.connect() as client:
@@ -626,7 +627,7 @@ def test_silent_client_is_ended(serve: Serve, name: str) -> None:
         began = time.monotonic()
         client.send(SLOW[name])
         client.rest()
-        assert 0.15 < time.monotonic() - began < 2
+        assert 0.15 < time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -636,10 +637,11 @@ def test_trickling_client_is_ended(serve: Serve, start: bytes) -> None:
     """300 bytes a second, where 1 KiB is the least."""
     with serve(BRIEF) as served, served.connect() as client:
         client.send(start)
-        assert trickle(client, b"abc") < 2
+        assert trickle(client, b"abc") < 5
     assert "complete" not in [event[0] for event in served.app.saw()]
 
 
+@pytest.mark.slow
 def test_slow_but_steady_upload_goes_on(serve: Serve) -> None:
     """20 kB/s for three times the time-out."""
     with serve(BRIEF) as served, served.connect() as client:
@@ -670,6 +672,7 @@ def test_stalled_reader_of_a_finished_response_is_ended(serve: Serve, version: s
         wait_until(lambda: open_connections(served) == 0)
 
 
+@pytest.mark.slow
 def test_slow_but_steady_download_goes_on(serve: Serve) -> None:
     with serve(BRIEF) as served, served.connect(window=1 << 12) as client:
         client.send(request("GET", f"/stream?{256 << 10}"))
@@ -679,6 +682,7 @@ def test_slow_but_steady_download_goes_on(serve: Serve) -> None:
             threading.Event().wait(0.01)
 
 
+@pytest.mark.slow
 def test_waiting_for_the_application_never_counts(serve: Serve) -> None:
     """Four times the time-outs, with half of the next head on the line."""
     with serve(BRIEF) as served, served.connect() as client:
@@ -750,7 +754,7 @@ def test_many_bad_clients_and_one_good(serve: Serve) -> None:
                 client.send(request())
                 assert client.response().status == 200
                 delays.append(time.monotonic() - began)
-        assert sorted(delays)[10] < 0.1
+        assert sorted(delays)[10] < 0.25
         wait_until(lambda: open_connections(served) == 0)
         for sock in socks:
             sock.close()
@@ -781,7 +785,7 @@ def test_small_requests_are_not_delayed(served: Served) -> None:
         for _ in range(16):
             client.send(request())
             client.response()
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 0.5
 
 
 @pytest.mark.slow
