@@ -52,3 +52,11 @@ tools: $(TOOLS:%=.tools/bin/%) ## build the pinned Go tools that are missing (Go
 conformance: $(STAMP) .tools/bin/conformance ## the official conformance suites, on each driver; some with ARGS='filesystem-dev'
 	$(BIN)/python -m pytest --quiet conformance
 	$(BIN)/python -m conformance.run $(ARGS)
+
+# Debian's docker-registry (2.8) is looked for on PATH; a peer that is missing costs one line, see tests/interop/conftest.py.
+.PHONY: interop crash
+interop: $(STAMP) .tools/bin/distribution ## our folders served by CNCF distribution and the other way round
+	$(BIN)/python -m pytest -m interop tests/interop $(ARGS)
+
+crash: $(STAMP) ## kill -9 the registry 200 times during pushes; `make test` has a short round of it
+	MOORAGE_KILLS=200 $(BIN)/python -m pytest -s tests/crash $(ARGS)

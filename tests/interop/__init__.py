@@ -1,0 +1,1 @@
+"""CNCF distribution and Moorage on one folder: `make interop`."""
