@@ -103,6 +103,7 @@ def registry(
     config.write_text(yaml.safe_dump(settings))
     with daemon(shell, [*REGISTRY_COMMAND, config], log, lambda: accepts(host, port)):
         yield port
+    assert "Traceback" not in log.read_text(), tail(log)  # whatever the clients made of it
 
 
 @contextmanager

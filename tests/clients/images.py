@@ -35,7 +35,11 @@ Files = dict[str, bytes | str]
 
 
 def sha256(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+    return digest_of(content, "sha256")
+
+
+def digest_of(content: bytes, algorithm: str) -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
 @dataclass(frozen=True)

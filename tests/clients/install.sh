@@ -41,7 +41,8 @@ want skopeo skopeo
 want podman podman
 want buildah buildah
 want docker-registry docker-registry
-test -x /usr/bin/busybox || want busybox-static busybox-static # the root file system of the images that we build
+# The root file system of the images that we build: a busybox with shared libraries would not start there.
+ldd "$(command -v busybox)" 2>&1 | grep -q 'not a dynamic' || want busybox-static busybox-static
 
 [ -n "$packages" ] || { echo "clients: every package is installed"; exit 0; }
 echo "clients: installing$packages"

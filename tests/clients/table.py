@@ -30,9 +30,13 @@ def render(stats: Mapping[str, Sequence[Any]], skipped: Sequence[str]) -> list[s
 
 
 def version(client: tools.Client) -> str:
-    """What the client says about itself."""
-    command = tools.find(client.commands[0])
-    assert command is not None
-    said = subprocess.run([command, *client.version], capture_output=True, text=True, timeout=30)
+    """What the client says about itself, and its daemon."""
+    return " / ".join(told(*command_line) for command_line in client.versions)
+
+
+def told(command: str, *arguments: str) -> str:
+    path = tools.find(command)
+    assert path is not None
+    said = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=30)
     found = VERSION.search(said.stdout)
     return found.group() if found else "?"

@@ -89,4 +89,4 @@ def test_login_over_tls(podman: ContainersTool, secured: Secured, repository: st
     assert podman.pull(image, *trusted) == pushed
     podman.forget_everything()
     podman("logout", secured.host)
-    assert "authentication required" in podman.refused("pull", *trusted, image).err
+    assert "unauthorized" in podman.refused("pull", *trusted, image).err

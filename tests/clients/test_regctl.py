@@ -111,8 +111,12 @@ def test_sha512(regctl: Regctl, registry: Registry, repository: str, published: 
     image = f"{registry.host}/{repository}:sha512"
     regctl("image", "mod", "--digest-algo", "sha512", "--create", image, f"{registry.host}/{published}:multi")
     digest = regctl("image", "digest", image)
-    assert digest.startswith("sha512:")
     assert registry.check_complete(repository, "sha512") == digest
+    for child in registry.manifest(repository, "sha512").json["manifests"]:
+        image_manifest = registry.manifest(repository, child["digest"]).json
+        layers = [layer["digest"] for layer in image_manifest["layers"]]
+        for each in (digest, child["digest"], image_manifest["config"]["digest"], *layers):
+            assert each.startswith("sha512:")
 
 
 def test_login_over_tls(fresh_shell: Shell, secured: Secured, repository: str, layout: Layout, folder: Path) -> None:

@@ -83,4 +83,4 @@ def test_login_over_tls(fresh_shell: Shell, secured: Secured, repository: str, l
     assert "certificate" in fresh_shell.refused("skopeo", "inspect", image).err
     fresh_shell("skopeo", "logout", secured.host)
     refused = fresh_shell.refused("skopeo", "inspect", "--cert-dir", secured.certificates, image)
-    assert "authentication required" in refused.err
+    assert "unauthorized" in refused.err

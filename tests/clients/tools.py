@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # `make tools` builds into .tools/bin; dockerd and its like live in sbin, which is not on everyone's PATH.
 SEARCH_PATH = os.pathsep.join([str(ROOT / ".tools" / "bin"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
+BUILT = {"crane", "oras", "regctl", "helm", "cosign"}
+"""Built by `make tools`; everything else is a Debian package."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
@@ -20,11 +23,10 @@ class Client:
 
     name: str
     commands: tuple[str, ...]
-    """Every command that its tests start; the first one is asked for the version."""
-    version: tuple[str, ...] = ("--version",)
+    """Every command that its tests start."""
+    versions: tuple[tuple[str, ...], ...]
+    """The command lines that tell its version; more than one where client and daemon differ."""
     required: bool = False
-    install: str
-    """The make target that brings it."""
 
     def missing(self) -> list[str]:
         """The commands that are not on this machine."""
@@ -37,23 +39,59 @@ CLIENTS = {
         Client(
             name="docker",
             commands=("docker", "dockerd", "containerd", "ctr", "runc", "busybox"),
+            versions=(("docker", "--version"), ("dockerd", "--version")),
             required=True,
-            install="clients-packages",
         ),
         Client(
             name="containerd",
             commands=("containerd", "ctr", "runc", "busybox"),
+            versions=(("containerd", "--version"),),
             required=True,
-            install="clients-packages",
         ),
-        Client(name="skopeo", commands=("skopeo", "busybox"), required=True, install="clients-packages"),
-        Client(name="podman", commands=("podman", "runc", "busybox"), install="clients-packages"),
-        Client(name="buildah", commands=("buildah", "busybox"), install="clients-packages"),
-        Client(name="crane", commands=("crane", "busybox"), version=("version",), required=True, install="tools"),
-        Client(name="oras", commands=("oras", "busybox"), version=("version",), required=True, install="tools"),
-        Client(name="regctl", commands=("regctl", "busybox"), version=("version",), required=True, install="tools"),
-        Client(name="helm", commands=("helm",), version=("version", "--short"), install="tools"),
-        Client(name="cosign", commands=("cosign", "busybox"), version=("version",), install="tools"),
+        Client(
+            name="skopeo",
+            versions=(("skopeo", "--version"),),
+            commands=("skopeo", "busybox"),
+            required=True,
+        ),
+        Client(
+            name="podman",
+            versions=(("podman", "--version"),),
+            commands=("podman", "runc", "busybox"),
+        ),
+        Client(
+            name="buildah",
+            versions=(("buildah", "--version"),),
+            commands=("buildah", "busybox"),
+        ),
+        Client(
+            name="crane",
+            versions=(("crane", "version"),),
+            commands=("crane", "busybox"),
+            required=True,
+        ),
+        Client(
+            name="oras",
+            versions=(("oras", "version"),),
+            commands=("oras", "busybox"),
+            required=True,
+        ),
+        Client(
+            name="regctl",
+            versions=(("regctl", "version"),),
+            commands=("regctl", "busybox"),
+            required=True,
+        ),
+        Client(
+            name="helm",
+            versions=(("helm", "version", "--short"),),
+            commands=("helm",),
+        ),
+        Client(
+            name="cosign",
+            versions=(("cosign", "version"),),
+            commands=("cosign", "busybox"),
+        ),
     )
 }
 
@@ -72,6 +110,7 @@ def complaints(names: set[str]) -> tuple[list[str], list[str]]:
         missing = client.missing()
         if not missing:
             continue
-        line = f"{name}: not installed ({', '.join(missing)}); `make {client.install}` brings it"
+        target = "tools" if BUILT.intersection(missing) else "clients-packages"
+        line = f"{name}: not installed ({', '.join(missing)}); `make {target}` brings it"
         (fatal if client.required else skipped).append(line)
     return fatal, skipped
