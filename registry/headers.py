@@ -6,7 +6,7 @@ same request. Every list is bounded before it is parsed.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -27,13 +27,16 @@ MAX_WARNING = 4096
 
 _BLANKS = " \t"  # RFC 9110 section 5.6.3
 _MAX_DIGITS = 19  # of an int64; more is refused or means "beyond any size"
+_MAX_OFFSET = (1 << 63) - 1  # an int64, and the most that Python's len() can say of a ByteRange
 _RANGE = re.compile(r"(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _CONTENT_RANGE = re.compile(rf"([0-9]{{1,{_MAX_DIGITS}}})-([0-9]{{1,{_MAX_DIGITS}}})")
 _DIGITS = re.compile(rf"[0-9]{{1,{_MAX_DIGITS}}}")
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 -- RFC 9110's word for it, not a secret
 _MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
-# RFC 9110 section 8.8.3, and bare digests besides: distribution takes them and clients send them.
-_ENTITY_TAG = re.compile(r'(?P<weak>W/)?"(?P<quoted>[^"\x00-\x20\x7f]*)"|(?P<bare>[^\s",*][^\s",]*)')
+# One element of a list of entity tags (RFC 9110 section 8.8.3). Bare digests besides: distribution takes them too.
+_ENTITY_TAG = re.compile(
+    r"""[ \t]*(?:(?P<weak>W/)?"(?P<quoted>[^"\x00-\x20\x7f]*)"|(?P<bare>[A-Za-z0-9:+._=-]+))?[ \t]*(?:,|\Z)"""
+)
 _URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # beside letters, digits and `_.-`: all that a URL consists of (RFC 3986)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NOT_URI = re.compile(rb"[^\x21-\x7e]")
@@ -162,10 +165,14 @@ def multipart_length(boundary: str, part: Mapping[str, str], ranges: Iterable[By
 
 
 def parse_content_range(value: str) -> ByteRange:
-    """The bytes that a chunk claims to be, `0-9` (end-5; no unit, no total). Raises UploadRangeInvalid."""
-    if (match := _CONTENT_RANGE.fullmatch(value.strip(_BLANKS))) is None:
+    """The bytes that a chunk claims to be, `0-9` (end-5; no unit, no total).
+
+    Raises UploadRangeInvalid, and its subclass UploadRangeReversed.
+    """
+    match = _CONTENT_RANGE.fullmatch(value.strip(_BLANKS))
+    first, last = (int(match[1]), int(match[2])) if match else (0, _MAX_OFFSET)
+    if max(first, last) >= _MAX_OFFSET:
         raise UploadRangeInvalid(f"Content-Range must be <first byte>-<last byte>, as in 0-1023, not {_shown(value)}")
-    first, last = int(match[1]), int(match[2])
     if last < first:
         raise UploadRangeReversed(f"Content-Range {first}-{last} ends before it starts")
     return ByteRange(first, last + 1)
@@ -219,10 +226,17 @@ def parse_etags(value: str) -> frozenset[str]:
     return frozenset(tag for is_weak, tag in _entity_tags(value) if not is_weak and tag != "*")
 
 
-def _entity_tags(value: str) -> Iterator[tuple[bool, str]]:
-    """(is it weak, the tag without its quotes) of each."""
-    for match in _ENTITY_TAG.finditer(value):
-        yield bool(match["weak"]), match["bare"] if match["quoted"] is None else match["quoted"]
+def _entity_tags(value: str) -> list[tuple[bool, str]]:
+    """(is it weak, the tag without its quotes) of each; none where the list is malformed: then no condition matches."""
+    found: list[tuple[bool, str]] = []
+    at = 0
+    while at < len(value):
+        if (match := _ENTITY_TAG.match(value, at)) is None:
+            return []
+        if (tag := match["quoted"] if match["bare"] is None else match["bare"]) is not None:
+            found.append((match["weak"] is not None, tag))
+        at = match.end()
+    return found
 
 
 # Other headers
