@@ -9,6 +9,7 @@ stops at 1,000, 3.13 at 5,000: replicas would disagree). Floats are read; who wa
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -78,12 +79,7 @@ class _Reader:
             return value
         self.flawed = True
         doubled = _Doubled(value)
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                doubled.key = key
-                break
-            seen.add(key)
+        doubled.key = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         return doubled
 
     def _put_aside(self, what: str) -> _Flaw:
