@@ -96,7 +96,7 @@ class Builder:
             kind = model.DRIVERS[driver]
             built: object = self.level(kind, table, path)
             return MappingProxyType({name: getattr(built, name) for name in schema.entries_of(kind)})
-        self.refuse_not_built(path, table)
+        self.refuse_not_built(path, node or table)
         if driver not in {point.name for point in metadata.entry_points(group=DRIVER_GROUP)}:
             here = [*schema.entries_of(model.StorageConfig), *model.DRIVERS, *_keys_of_rows(path.rpartition(".")[0])]
             close = difflib.get_close_matches(driver, here, n=1)

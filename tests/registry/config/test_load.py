@@ -133,7 +133,7 @@ def test_a_wrong_file_stops_the_start(write: Path, text: str, expected: str) -> 
 
 
 def test_a_file_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the configuration: No such file or directory .*none.yml"):
+    with pytest.raises(ConfigError, match=r"cannot read the configuration: No such file or directory .*none\.yml"):
         load(tmp_path / "none.yml", {})
     with pytest.raises(ConfigError, match="cannot read the configuration: Is a directory"):
         load(tmp_path, {})
@@ -157,7 +157,9 @@ def test_strings_take_the_text_as_it_is_written(write: Path) -> None:
 
 
 def test_an_empty_value_is_the_default(write: Path) -> None:
-    text = 'version: 0.1\nlog:\nhttp: {addr: , tls: {certificate: ""}, headers: ~}\ntags: {maxtags: ""}\nstorage:\n  filesystem:\n'
+    text = (
+        'version: 0.1\nlog:\nhttp: {addr: , tls: {key: ""}, headers: ~}\ntags: {maxtags: ""}\nstorage: {filesystem: }\n'
+    )
     assert load_text(write, text).config == Config()
 
 
@@ -210,15 +212,26 @@ def test_an_unknown_key_is_a_warning_with_the_nearest_known(write: Path, text: s
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("http: {tls: {clientca: [/ca.pem]}}", "http.tls.clientca: is not a setting, and may be meant to protect; "
-         "did you mean http.tls.clientcas? (FILE:2)"),
-        ("auth: {htpaswd: {path: /x}}", "auth.htpaswd: is not a setting, and may be meant to protect; "
-         "did you mean auth.htpasswd? (FILE:2)"),
-        ("auth: {htpasswd: {path: /x, users: [a]}}", "auth.htpasswd.users: is not a setting, and may be meant to protect (FILE:2)"),
-        ("validation: {manifest: {}}", "validation.manifest: is not a setting, and may be meant to protect; "
-         "did you mean validation.manifests? (FILE:2)"),
+        (
+            "http: {tls: {clientca: [/ca.pem]}}",
+            "http.tls.clientca: is not a setting, and may be meant to protect; "
+            "did you mean http.tls.clientcas? (FILE:2)",
+        ),
+        (
+            "auth: {htpaswd: {path: /x}}",
+            "auth.htpaswd: is not a setting, and may be meant to protect; did you mean auth.htpasswd? (FILE:2)",
+        ),
+        (
+            "auth: {htpasswd: {users: [a]}}",
+            "auth.htpasswd.users: is not a setting, and may be meant to protect (FILE:2)",
+        ),
+        (
+            "validation: {manifest: {}}",
+            "validation.manifest: is not a setting, and may be meant to protect; "
+            "did you mean validation.manifests? (FILE:2)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_key_that_may_protect_stops_the_start(write: Path, text: str, expected: str) -> None:
     assert problem(write, f"version: 0.1\n{text}\n") == expected
 

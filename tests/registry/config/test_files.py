@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from registry.config import ConfigError, load
+from registry.config.files import check_files
+
+
+def problem(**environ: str) -> str:
+    loaded = load(None, environ)
+    with pytest.raises(ConfigError) as caught:
+        check_files(loaded)
+    return str(caught.value)
+
+
+def test_a_folder_that_exists_or_can_be_made(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "not" / "yet"):
+        check_files(load(None, {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(root)}))
+    assert not (tmp_path / "not").exists()
+
+
+def test_drivers_without_a_folder_need_none() -> None:
+    check_files(load(None, {"REGISTRY_STORAGE": "inmemory"}))
+
+
+def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    name = "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
+    assert problem(**{name: str(tmp_path / "file" / "data")}) == (
+        f"storage.filesystem.rootdirectory: {tmp_path}/file is not a folder ({name})"
+    )
+
+
+AS_NOBODY = """
+import os, sys
+from registry.config import ConfigError, load
+from registry.config.files import check_files
+if os.getuid() == 0:  # root may write everywhere
+    os.setuid(65534)
+for readonly in ("true", "false"):
+    environ = {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": sys.argv[1]}
+    environ["REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED"] = readonly
+    try:
+        check_files(load(None, environ))
+        print("fine")
+    except ConfigError as exc:
+        print(exc)
+"""
+
+
+def test_a_folder_that_cannot_be_written_is_enough_for_reading() -> None:
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o555)
+        done = subprocess.run([sys.executable, "-c", AS_NOBODY, root], capture_output=True, text=True)
+    assert done.stderr == ""
+    user, name = os.getuid() or 65534, "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
+    assert done.stdout.splitlines() == [
+        "fine",
+        f"storage.filesystem.rootdirectory: {root} cannot be written to by user {user}: "
+        f"`chown -R {user} {root}`, or name another folder in {name} ({name})",
+    ]
+
+
+def test_a_missing_htpasswd_file_says_how_to_make_it(tmp_path: Path) -> None:
+    path = tmp_path / "htpasswd"
+    text = problem(REGISTRY_AUTH_HTPASSWD_PATH=str(path))
+    assert text == (
+        f"auth.htpasswd.path: cannot read {path}: No such file or directory; make it with `htpasswd -Bc {path} USER` "
+        "(Debian: apache2-utils) (REGISTRY_AUTH_HTPASSWD_PATH)"
+    )
+    assert not path.exists()
+    assert "Is a directory" in problem(REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path))
+
+
+@pytest.mark.parametrize("missing", ["certificate", "key", "clientcas"])
+def test_missing_tls_files(tmp_path: Path, missing: str) -> None:
+    environ = {}
+    for name in ("certificate", "key", "clientcas"):
+        path = tmp_path / name
+        if name != missing:
+            path.write_text("")
+        environ[f"REGISTRY_HTTP_TLS_{name.upper()}"] = f"[{path}]" if name == "clientcas" else str(path)
+    assert problem(**environ) == (
+        f"http.tls.{missing}: cannot read {tmp_path / missing}: No such file or directory; check the path and who may "
+        f"read it (REGISTRY_HTTP_TLS_{missing.upper()})"
+    )
