@@ -57,7 +57,7 @@ def _filesystem(parameters: Mapping[str, object]) -> StorageDriver:
         raise ValueError(f"storage driver filesystem: rootdirectory must be a path, not {root!r}")
     if not isinstance(scratch, str):
         raise ValueError(f"storage driver filesystem: scratch must be a key, not {scratch!r}")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
+    if threads is not None and (type(threads) is not int or threads < 1):
         raise ValueError(f"storage driver filesystem: maxthreads must be a number from 1, not {threads!r}")
     return FilesystemDriver(Path(root), scratch=scratch, threads=threads)
 

@@ -16,12 +16,13 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
-from storage.driver import ObjectInfo, Tap, check_key
+from storage.driver import ObjectInfo, check_key
 from storage.drivers import folders
+from storage.drivers.growing import flocked, open_regular, regular
 from storage.drivers.oserrors import translated
 from storage.drivers.scratch import Scratch, remove_tree
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, StorageError, Unavailable
@@ -72,7 +73,7 @@ class FileTree:
 
     def open(self, key: str) -> tuple[io.FileIO, int]:
         """The file and its size."""
-        fd, size = _open(self.path(key), key, os.O_RDONLY)
+        fd, size = open_regular(self.path(key), key, os.O_RDONLY)
         return io.FileIO(fd, "rb"), size
 
     def read(self, key: str, limit: int) -> bytes:
@@ -88,7 +89,7 @@ class FileTree:
         return data
 
     def stat(self, key: str) -> os.stat_result:
-        return _regular(os.stat(self.path(key)), key)
+        return regular(os.stat(self.path(key)), key)
 
     # Writing
 
@@ -149,9 +150,9 @@ class FileTree:
         """The source's lock is shared: appenders, who hold it alone while they write, are kept out, and see it gone."""
         old, new = self.path(source), self.path(target)
         with translated(source):  # what is missing from here on is a fault of the store
-            fd, _ = _open(old, source, os.O_RDONLY)
+            fd, _ = open_regular(old, source, os.O_RDONLY)
         try:
-            with _flocked(fd, old, source, fcntl.LOCK_SH):
+            with flocked(fd, old, source, fcntl.LOCK_SH):
                 if (actual := os.fstat(fd).st_size) != size:
                     raise OffsetMismatch(actual)
                 if old != new:
@@ -176,14 +177,14 @@ class FileTree:
     def touch(self, key: str) -> None:
         """Not synced: it protects from a collector of garbage, and none runs through a power cut."""
         path = self.path(key)
-        _regular(os.stat(path), key)
+        regular(os.stat(path), key)
         os.utime(path)  # without times: the store's clock, and allowed to whoever may write
 
     def complete(self, key: str, size: int) -> None:
         path = self.path(key)
-        fd, _ = _open(path, key, os.O_RDONLY)
+        fd, _ = open_regular(path, key, os.O_RDONLY)
         try:
-            with _flocked(fd, path, key, fcntl.LOCK_SH):
+            with flocked(fd, path, key, fcntl.LOCK_SH):
                 if (actual := os.fstat(fd).st_size) != size:
                     raise OffsetMismatch(actual)
             os.fsync(fd)
@@ -231,12 +232,6 @@ class FileTree:
             raise
 
 
-def _regular(status: os.stat_result, key: str) -> os.stat_result:
-    if not stat.S_ISREG(status.st_mode):
-        raise ObjectNotFound(key)
-    return status
-
-
 def _status(name: str, folder: int) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=folder)
@@ -268,72 +263,3 @@ def _make_newer(file: int, old: os.stat_result | None) -> None:
     new = os.fstat(file)
     if old and 0 <= old.st_mtime_ns - new.st_mtime_ns < 1_000_000_000:
         os.utime(file, ns=(new.st_atime_ns, old.st_mtime_ns + 1))
-
-
-def _open(path: str, key: str, flags: int) -> tuple[int, int]:
-    """The descriptor of a regular file, and its size."""
-    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block
-    try:
-        return fd, _regular(os.fstat(fd), key).st_size
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-@contextmanager
-def _flocked(fd: int, path: str, key: str, kind: int) -> Iterator[None]:
-    """The stage, locked and still at its path. Raises ObjectNotFound when it has been moved, begun anew or dropped."""
-    fcntl.flock(fd, kind)
-    try:
-        if not folders.is_at(path, fd):
-            raise ObjectNotFound(key)
-        yield
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-class GrowingFile:
-    """A stage that one caller appends to. Not concurrently; `close` ends it."""
-
-    def __init__(self, tree: FileTree, key: str, offset: int) -> None:
-        """Raises OffsetMismatch when the stage is not `offset` bytes long."""
-        self.key = key
-        self._path = tree.path(key)
-        self._fd, size = _open(self._path, key, os.O_WRONLY)
-        if size != offset:
-            self.close()
-            raise OffsetMismatch(size)
-
-    def write(self, pieces: list[bytes], offset: int, tap: Tap | None) -> int:
-        """Add pieces, all or, when that fails, none, and hand them to tap. Returns the new length.
-
-        The lock is held for this call alone, and the length is looked at under it: what two callers append at the same
-        time is never mixed, and nothing is added to what `move` has published.
-        """
-        with _flocked(self._fd, self._path, self.key, fcntl.LOCK_EX):
-            if (size := os.fstat(self._fd).st_size) != offset:
-                raise OffsetMismatch(size)
-            try:
-                end = _write_all(self._fd, pieces, offset)
-            except OSError:
-                os.ftruncate(self._fd, offset)  # a full disk has taken a part, which tap has not seen
-                raise
-        if tap is not None:
-            for piece in pieces:
-                tap(piece)
-        return end
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _write_all(fd: int, pieces: list[bytes], offset: int) -> int:
-    views = [memoryview(piece) for piece in pieces if piece]
-    while views:
-        written = os.pwritev(fd, views, offset)
-        offset += written
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]
-    return offset

@@ -25,7 +25,8 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from storage.driver import CHUNK, ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap
 from storage.drivers import walk
-from storage.drivers.files import FileTree, GrowingFile, info_of
+from storage.drivers.files import FileTree, info_of
+from storage.drivers.growing import GrowingFile
 from storage.drivers.oserrors import translated
 from storage.drivers.threads import Threads
 from storage.errors import ObjectNotFound, RangeNotSatisfiable, Unavailable
@@ -67,7 +68,7 @@ class FileReader(ObjectReader):
 
     async def aclose(self) -> None:
         if self.size > CHUNK and not self._threads.closed:
-            await self._threads.run(self._file.close)  # if it was deleted meanwhile, its blocks are freed here
+            await self._threads.release(self._file.close)  # if it was deleted meanwhile, its blocks are freed here
         else:
             self._file.close()
 
@@ -162,7 +163,7 @@ class FilesystemDriver(StorageDriver):
         return Stage(key)
 
     async def append(self, stage: Stage, offset: int, chunks: AsyncIterator[bytes], tap: Tap | None = None) -> int:
-        start = self._threads.start(GrowingFile, self._tree, stage, offset)
+        start = self._threads.start(GrowingFile, self._tree.path(stage), stage, offset)
         with translated(stage):
             file = await self._threads.result(start, discard=GrowingFile.close)
         batches = _Batches(file, offset, tap, self._threads)
@@ -190,7 +191,8 @@ class FilesystemDriver(StorageDriver):
     async def aclose(self) -> None:
         if not self._threads.closed:
             try:
-                await self._run(None, self._tree.scratch.close)
+                with translated():
+                    await self._threads.release(self._tree.scratch.close)
             finally:
                 await self._threads.aclose()
 
@@ -230,7 +232,7 @@ class _Batches:
         """Waits for what is being stored; what is not yet, is dropped."""
         if self._storing is not None:
             await self._threads.ended(self._storing)
-        await self._threads.run(self._file.close)
+        await self._threads.release(self._file.close)
 
     async def _store(self) -> None:
         await self._stored()

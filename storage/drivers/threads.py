@@ -2,12 +2,12 @@
 
 - A thread cannot be stopped: whoever is cancelled while work runs waits for its end, and is cancelled then. So a verb
   never goes on behind the back of a caller who believes it over, and no descriptor is closed under a running read.
-- Work that still waits for a thread when its caller is cancelled is never begun.
+- Work that still waits for a thread when its caller is cancelled is never begun, unless it gives something back.
 """
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
@@ -48,8 +48,12 @@ class Threads:
         """Wait for the end of the work, whatever it brings. A caller who is cancelled meanwhile must raise on."""
         await _done(asyncio.wrap_future(future))
 
-    async def finish(self, foreign: Coroutine[None, None, T]) -> T:
-        """What a coroutine returns that hands its work to `pool`, as aiofiles does, by the same rules."""
+    async def release(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """As `run`, for what gives something back: it is done even when the caller is cancelled before it begins."""
+        await self.finish(asyncio.wrap_future(self.start(work, *args, **kwargs)))
+
+    async def finish(self, foreign: Awaitable[T]) -> T:
+        """What an awaitable gives that hands its work to `pool`, as aiofiles does; waited for by the same rules."""
         task = asyncio.ensure_future(foreign)
         try:
             return await asyncio.shield(task)
@@ -65,7 +69,7 @@ class Threads:
         """End the threads. Idempotent."""
         if not self._closed:
             self._closed = True
-            await asyncio.to_thread(self.pool.shutdown)
+            await self.finish(asyncio.to_thread(self.pool.shutdown))
 
 
 async def _done(waiter: asyncio.Future[T]) -> None:

@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 
 from storage.driver import CHUNK, Stage
-from storage.drivers.files import GrowingFile
 from storage.drivers.filesystem import FilesystemDriver
+from storage.drivers.growing import GrowingFile
 from storage.drivers.oserrors import ABSENT, FULL, translate
 from storage.errors import (
     ObjectNotFound,
