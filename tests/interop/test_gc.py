@@ -1,0 +1,101 @@
+"""distribution's garbage-collect, run for real on a folder that we wrote: nothing that is alive goes."""
+
+import pytest
+
+from tests.api import IMAGE, digest_of
+
+from .content import Content, answered, referrers_of
+from .corpora import noise, push_common, push_multi, push_ours
+from .peers import OURS, Lab, Program
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
+
+
+def test_their_collector_keeps_all_that_lives(lab: Lab, peer: Program) -> None:
+    content = Content()
+    with lab.serving(OURS) as ours:
+        push_common(ours, content)
+        referrers = push_ours(ours, content)
+        for subject, found in referrers.items():
+            assert referrers_of(ours, "library/ours", subject) == found
+    dead = noise("nobody names this", 2000)
+    with lab.serving(OURS) as ours:
+        content.blob(ours, "library/plain", dead)
+    named = named_by_manifests(content)
+    before = lab.files()
+
+    printed = lab.garbage_collect(peer)
+    assert "eligible for deletion" in printed
+
+    after = lab.files()
+    kept_ours = {path: data for path, data in before.items() if "_moorage" in path or "_referrers" in path}
+    assert kept_ours
+    assert {path: after.get(path) for path in kept_ours} == kept_ours
+    # what no manifest names is what a collector is for; all else must be there still
+    for held in content.held.values():
+        held.blobs = {digest: data for digest, data in held.blobs.items() if digest in named}
+    with lab.serving(OURS) as ours, lab.serving(peer) as theirs:
+        answered(ours.get(f"/v2/library/plain/blobs/{digest_of(dead)}"), 404)
+        content.check(ours)
+        content.check(theirs)
+        for subject, found in referrers.items():
+            assert referrers_of(ours, "library/ours", subject) == found
+        # what was collected can be pushed again: no link of it makes us believe that we have it
+        answered(ours.post(f"/v2/mounted/here/blobs/uploads/?mount={digest_of(dead)}&from=library/plain"), 202)
+        content.blob(ours, "library/plain", dead)
+        content.check(ours)
+
+
+def test_after_our_deletes_their_collector_frees_the_space(lab: Lab, peer: Program) -> None:
+    content = Content()
+    with lab.serving(OURS) as ours:
+        kept = content.image(ours, "a", noise("both", 100), noise("kept", 100), tag="kept")
+        content.image(ours, "a", noise("both", 100), noise("gone", 100), tag="gone")
+        content.without_manifest(ours, "a", content.of("a").tags["gone"])
+    lab.garbage_collect(peer)
+    del content.of("a").blobs[digest_of(noise("gone", 100))]
+    with lab.serving(OURS) as ours:
+        content.check(ours)
+        assert content.of("a").tags == {"kept": kept["digest"]}
+        answered(ours.get(f"/v2/a/blobs/{digest_of(noise('gone', 100))}"), 404)
+    datas = {path for path in lab.files() if path.endswith("/data")}
+    assert len(datas) == len(content.of("a").blobs) + len(content.of("a").manifests)
+
+
+def test_dash_m_takes_what_has_no_tag_and_we_list_none_of_it(lab: Lab, peer: Program) -> None:
+    """`-m` deletes untagged manifests, referrers among them (docs tell operators never to run it): we stay coherent."""
+    content = Content()
+    with lab.serving(OURS) as ours:
+        tagged = content.image(ours, "a", noise("a", 100), tag="t")
+        content.image(ours, "a", noise("b", 100), subject=tagged, artifactType="application/vnd.test")
+        assert len(referrers_of(ours, "a", tagged["digest"])) == 1
+    lab.garbage_collect(peer, "-m")
+    with lab.serving(OURS) as ours:
+        assert referrers_of(ours, "a", tagged["digest"]) == set()
+        del content.of("a").blobs[digest_of(noise("b", 100))]
+        content.of("a").manifests = {tagged["digest"]: content.of("a").manifests[tagged["digest"]]}
+        content.check(ours)
+        content.image(ours, "a", noise("b", 100), subject=tagged, artifactType="application/vnd.test")
+        assert len(referrers_of(ours, "a", tagged["digest"])) == 1
+        content.check(ours)
+
+
+def test_dash_m_takes_children_of_an_index_only_in_2_8(lab: Lab, peer: Program) -> None:
+    """Why operators must not run `-m` of 2.8 (it also stops at a repository without tags): 3 keeps the children."""
+    content = Content()
+    with lab.serving(OURS) as ours:
+        push_multi(ours, content)
+    held = content.of("library/multi")
+    children = {digest for digest, (kind, _) in held.manifests.items() if kind == IMAGE}
+    lab.garbage_collect(peer, "-m")
+    with lab.serving(OURS) as ours:
+        statuses = {ours.get(f"/v2/library/multi/manifests/{digest}").status_code for digest in children}
+        assert statuses == ({200} if peer.recent else {404})
+        for tag in held.tags:
+            answered(ours.get(f"/v2/library/multi/manifests/{tag}"), 200)
+
+
+def named_by_manifests(content: Content) -> set[str]:
+    """Every digest that occurs in the bytes of a manifest."""
+    text = b"\n".join(body for held in content.held.values() for _, body in held.manifests.values()).decode()
+    return {digest for held in content.held.values() for digest in held.blobs if digest in text}
