@@ -32,8 +32,8 @@ class Manifest:
 class Registry:
     """The registry under test."""
 
-    def __init__(self, port_or_host: str, http: httpx.Client) -> None:
-        self.host = port_or_host
+    def __init__(self, host: str, http: httpx.Client) -> None:
+        self.host = host
         """`localhost:PORT`, what stands in front of a repository in a reference."""
         self._http = http
 
