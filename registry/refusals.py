@@ -5,10 +5,12 @@ the next request would begin. The spec has no code for most of these: UNSUPPORTE
 like this".
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+
+from registry.errors import error_body
+from registry.middleware import API_VERSION, NO_SNIFF
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -21,7 +23,7 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def body(self) -> bytes:
-        return json.dumps({"errors": [{"code": self.code, "message": self.message}]}).encode("ascii")
+        return error_body(self.code, self.message)
 
     def fields(self) -> list[tuple[bytes, bytes]]:
         """The header fields that go with body()."""
@@ -29,8 +31,8 @@ class Refusal:
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(self.body())),
             (b"connection", b"close"),
-            (b"docker-distribution-api-version", b"registry/2.0"),
-            (b"x-content-type-options", b"nosniff"),
+            API_VERSION,
+            NO_SNIFF,
             *self.headers,
         ]
 
