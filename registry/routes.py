@@ -7,7 +7,7 @@ path can say what it is. `raw_path` is what was parsed: `%2F` is a slash everywh
 from typing import Literal, NamedTuple
 
 from registry.errors import EndpointUnknown
-from storage.errors import DigestInvalid
+from storage.errors import DigestInvalid, UploadUnknown
 
 EndpointName = Literal["base", "catalog", "blob", "uploads", "upload", "manifest", "tags", "referrers"]
 
@@ -24,7 +24,7 @@ _WITH_ARGUMENT: dict[str, EndpointName] = {"manifests": "manifest", "blobs": "bl
 
 
 def match(path: str) -> Match:
-    """Raises EndpointUnknown; DigestInvalid where slashes stand in what can only be meant as a digest."""
+    """Raises EndpointUnknown; DigestInvalid or UploadUnknown where slashes stand in what can only be meant as one."""
     if path in ("/v2/", "/v2"):
         return Match("base")
     if path in ("/v2/_catalog", "/v2/_catalog/"):
@@ -48,8 +48,10 @@ def match(path: str) -> Match:
 
 
 def _nearly(parts: list[str]) -> Match:
-    """No endpoint ends like this; a digest with slashes in it (`sha256:../../etc/passwd`) is told so."""
+    """No endpoint ends like this; an argument with slashes in it (`sha256:../../etc/passwd`) is told so."""
     for at in range(len(parts) - 2, 0, -1):
         if parts[at] in _WITH_ARGUMENT and ":" in parts[at + 1]:
             raise DigestInvalid("malformed digest: it cannot contain '/'")
+        if parts[at - 1 : at + 1] == ["blobs", "uploads"]:
+            raise UploadUnknown
     raise EndpointUnknown
