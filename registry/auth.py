@@ -1,9 +1,9 @@
 """Who is asking: HTTP Basic against an htpasswd file, as distribution's `auth.htpasswd`.
 
-Rules: bcrypt only. One check per login, in a thread, also for a user who does not exist, so that time and answer tell
-nothing about users. A login that was right is remembered for a short while, under a keyed hash and bound to the line of
-the file, so that a changed or removed line holds at once. The file is read again when it changes; a broken one is
-reported and the last good one stays.
+Rules: bcrypt only. One check per login, in a thread; also for a user who does not exist, and as dear as for one who
+does, so that time and answer tell nothing about users. A login that was right is remembered for a short while, under a
+keyed hash and bound to the line of the file, so that a changed or removed line holds at once. The file is read again
+when it changes; a broken one is reported and the last good one stays.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -31,6 +32,10 @@ _REMEMBERED = 1024
 _MAX_HEADER = 8 << 10
 _AT_ONCE = max(1, (os.cpu_count() or 1) - 1)
 """Checks that run side by side; each takes a core for some 50 ms, and the others have work to do, too."""
+
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_DEFAULT_COST = 10
+"""Of a file without users; bcrypt works 2**cost rounds."""
 
 
 class Authenticator(Protocol):
@@ -52,17 +57,29 @@ class Htpasswd:
         self._users = _parse(path.read_bytes())
 
     def hash_of(self, user: str) -> bytes | None:
+        """The bcrypt hash of the user's password; None: nobody can log in under this name."""
         self._reload()
         return self._users.get(user)
+
+    @property
+    def costs(self) -> list[int]:
+        """What a check of each user costs; in the order of the file."""
+        return [int(hashed[4:6]) for hashed in self._users.values()]
 
     def _reload(self) -> None:
         try:
             stamp = self._stamp()
             if stamp == self._seen:
                 return
-            self._users, self._seen = _parse(self._path.read_bytes()), stamp
-        except (OSError, ValueError) as exc:
+            body = self._path.read_bytes()
+        except OSError as exc:
             log.warning("cannot read the htpasswd file again, going on with what it said before: %s", exc)
+            return
+        self._seen = stamp  # also of a broken one, which is reported once and not at each request
+        try:
+            self._users = _parse(body)
+        except ValueError as exc:
+            log.warning("the htpasswd file is broken, going on with what it said before: %s", exc)
         else:
             log.info("read the htpasswd file again: %d users", len(self._users))
 
@@ -72,8 +89,8 @@ class Htpasswd:
 
 
 def _parse(body: bytes) -> dict[str, bytes]:
-    """User to bcrypt hash. Raises ValueError for what is no htpasswd file. Other hashes are kept and never fit."""
-    users = {}
+    """User to bcrypt hash; who has another hash cannot log in. Raises ValueError for what is no htpasswd file."""
+    users: dict[str, bytes] = {}
     for number, line in enumerate(body.decode("utf-8").splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -81,9 +98,11 @@ def _parse(body: bytes) -> dict[str, bytes]:
         user, colon, hashed = line.partition(":")
         if not colon or not user:
             raise ValueError(f"line {number} is not user:hash")
-        if not hashed.startswith(("$2a$", "$2b$", "$2y$")):
+        users.pop(user, None)  # of two lines the last one holds, whatever it says
+        if _BCRYPT.fullmatch(hashed):
+            users[user] = hashed.encode("ascii")
+        else:
             log.warning("line %d of the htpasswd file is no bcrypt hash and fits nobody: use `htpasswd -B`", number)
-        users[user] = hashed.encode()
     return users
 
 
@@ -94,7 +113,6 @@ class BasicAuthenticator:
         self.challenge = 'Basic realm="{}"'.format(realm.replace("\\", "").replace('"', ""))
         self._htpasswd = htpasswd
         self._key = secrets.token_bytes(32)
-        self._dummy: bytes | None = None
         self._right: OrderedDict[bytes, float] = OrderedDict()
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -109,28 +127,46 @@ class BasicAuthenticator:
 
     async def _is_right(self, user: str, password: bytes) -> bool:
         hashed = self._htpasswd.hash_of(user)
-        mark = hmac.new(self._key, b"\0".join((user.encode(), hashed or b"", password)), hashlib.sha256).digest()
-        now = time.monotonic()
-        if self._right.get(mark, 0.0) > now:
+        if hashed is None:
+            # the work is that of a known user, and the answer is no
+            await self._check(self._stand_in(user), password)
+            return False
+        # the first two have a fixed length, so that no other three make the same mark
+        mark = self._mac(self._mac(user.encode("utf-8")) + hashed + password)
+        if self._is_remembered(mark):
             return True
-        async with self._slots:
-            right = await asyncio.to_thread(self._check, hashed, password)
+        right = await self._check(hashed, password, mark)
         if right:
-            self._right[mark] = now + _REMEMBER
+            self._right[mark] = time.monotonic() + _REMEMBER
             if len(self._right) > _REMEMBERED:
                 self._right.popitem(last=False)
         return right
 
-    def _check(self, hashed: bytes | None, password: bytes) -> bool:
-        import bcrypt  # 20 ms that a registry without users need not spend at start
+    def _is_remembered(self, mark: bytes) -> bool:
+        return self._right.get(mark, 0.0) > time.monotonic()
 
-        if self._dummy is None:
-            self._dummy = bcrypt.hashpw(b"nobody's password", bcrypt.gensalt(10))
-        try:
-            # for an unknown user the work is the same, and the answer is no
-            return bcrypt.checkpw(password, hashed or self._dummy) and hashed is not None
-        except ValueError:
-            return False  # no bcrypt hash, or a password of more than 72 bytes, which bcrypt would cut
+    async def _check(self, hashed: bytes, password: bytes, mark: bytes = b"") -> bool:
+        """mark: under which another request may have been right while this one waited for its turn."""
+        async with self._slots:
+            return self._is_remembered(mark) or await asyncio.to_thread(_check, hashed, password)
+
+    def _stand_in(self, user: str) -> bytes:
+        """A hash for a user who does not exist, with a cost that one who does could have: the same at each try."""
+        costs = self._htpasswd.costs or [_DEFAULT_COST]
+        cost = costs[int.from_bytes(self._mac(user.encode("utf-8"))) % len(costs)]
+        return b"$2b$%02d$" % cost + b"." * 53
+
+    def _mac(self, data: bytes) -> bytes:
+        return hmac.digest(self._key, data, hashlib.sha256)
+
+
+def _check(hashed: bytes, password: bytes) -> bool:
+    import bcrypt  # 20 ms that a registry without users need not spend at start
+
+    try:
+        return bcrypt.checkpw(password, hashed)
+    except ValueError:
+        return False  # a password of more than 72 bytes, which bcrypt would cut
 
 
 def _credentials(value: str) -> tuple[str, bytes] | None:
