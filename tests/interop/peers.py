@@ -114,8 +114,9 @@ def wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, log: Pa
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
+            # a port that is bound already is not yet a registry that answers
+            httpx.get(f"http://127.0.0.1:{port}/v2/", timeout=START_SECONDS, trust_env=False).raise_for_status()
+        except httpx.TransportError:
             try:
                 process.wait(0.02)
             except subprocess.TimeoutExpired:

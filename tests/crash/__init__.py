@@ -1,0 +1,1 @@
+"""A registry that is killed with SIGKILL while clients push, over and over, on one folder."""
