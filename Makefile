@@ -40,7 +40,7 @@ clients-packages: ## install the Debian packages that `make clients` needs
 
 # Peers and suites in Go, each pinned in conformance/tools/<tool>. A required one that does not build stops make.
 TOOLS          := conformance distribution crane oras regctl helm cosign
-TOOLS_REQUIRED := conformance distribution
+TOOLS_REQUIRED := conformance distribution crane oras regctl
 
 .PHONY: tools
 tools: $(TOOLS:%=.tools/bin/%) ## build the pinned Go tools that are missing (Go 1.26)
