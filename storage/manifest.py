@@ -236,6 +236,13 @@ def referrer_descriptor(manifest: Manifest, digest: Digest, size: int) -> Descri
 # What is stored
 
 
+def _stored_integer(digits: str) -> int:
+    return int(digits) if len(digits) <= strict_json.MAX_DIGITS else -1
+
+
+_DECODER = json.JSONDecoder(parse_int=_stored_integer)  # once: a pull makes no other
+
+
 def sniff(body: bytes) -> str:
     """The media type of stored bytes: `mediaType`, else index if `manifests` is there, else image manifest."""
     return _stored_type(_stored_document(body))
@@ -263,7 +270,7 @@ def parse_index_lenient(body: bytes) -> tuple[Descriptor, ...]:
 def _stored_document(body: bytes) -> dict[str, object]:
     """The object, its known keys in their right case; empty where there is none."""
     try:
-        value: object = json.loads(body.decode("utf-8", "replace"), parse_int=_stored_integer)
+        value: object = _DECODER.decode(body.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return {}
     return _as_spelled(value)
@@ -272,10 +279,6 @@ def _stored_document(body: bytes) -> dict[str, object]:
 def _as_spelled(value: object) -> dict[str, object]:
     pairs: dict[str, object] = value if isinstance(value, dict) else {}
     return {SPELLING.get(key.casefold(), key): item for key, item in pairs.items()}
-
-
-def _stored_integer(digits: str) -> int:
-    return int(digits) if len(digits) <= strict_json.MAX_DIGITS else -1
 
 
 def _stored_type(top: Mapping[str, object]) -> str:

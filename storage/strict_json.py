@@ -25,7 +25,7 @@ MAX_DIGITS = 30
 """Characters of a number. Python raises ValueError at 4,300; no field of ours needs more than 19."""
 
 _MAX_PATH = 200
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},:'))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _STEPS = bytes.maketrans(b"[]{}", b"\x01\x02\x01\x02")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -117,8 +117,9 @@ def _check_nesting(body: bytes) -> None:
     """
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return  # also counts those inside strings: nearly every manifest ends here
-    # Pairs of backslashes first, so that what is left before a quote escapes it. Then only structure is kept; strings
-    # without any of it have become `""`, and every second piece between the remaining quotes lies outside of strings.
+    # Pairs of backslashes first, so that what is left before a quote escapes it. Then quotes and brackets only. Quotes
+    # side by side are dropped, which changes for no bracket whether it is in a string. What is left between the first
+    # quote and the second, the third and the fourth, and so on, are the brackets in strings.
     text = body.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_STRUCTURE).replace(b'""', b"")
     brackets = b"".join(text.split(b'"')[::2]).translate(_STEPS, _NOT_BRACKETS)
     if len(brackets) > 2 * MAX_CONTAINERS:

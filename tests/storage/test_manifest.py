@@ -274,6 +274,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     "data with junk": (image(config=descriptor(b"ab", data="Y\nWI=")), "config.data must be base64"),
     "data without padding": (image(config=descriptor(b"ab", data="YWI")), "config.data must be base64"),
     "data of another size": (image(config=descriptor(b"ab", data="YWJj")), "config.data does not have the size"),
+    "data beside a wrong size": (image(config=descriptor(b"ab", size=3, data="YWI=")), "config.data does not have the"),
     "data of another digest": (image(config=descriptor(b"ab", data="YWM=")), "config.data does not have the size"),
     "platform a string": (
         index(manifests=[descriptor(platform="linux")]),
