@@ -10,6 +10,8 @@ from storage.driver import StorageDriver
 from storage.errors import ObjectNotFound, PreconditionFailed
 
 _LIMIT = 4096
+_LEAST = 32
+"""Bytes. With an empty secret anybody could sign sessions."""
 
 
 class UploadSecret:
@@ -27,12 +29,22 @@ class UploadSecret:
 
 
 async def _load(driver: StorageDriver) -> bytes:
+    found = await _find(driver)
+    if found:
+        return found
+    made = secrets.token_hex(32).encode("ascii")
     try:
-        return await driver.read(layout.SECRET, _LIMIT)
-    except ObjectNotFound:
-        made = secrets.token_hex(32).encode("ascii")
-    try:
-        await driver.put(layout.SECRET, made, if_absent=True, private=True)
+        # if_absent: another process may be first
+        await driver.put(layout.SECRET, made, if_absent=found is None, private=True)
     except PreconditionFailed:
-        return await driver.read(layout.SECRET, _LIMIT)  # another process was first
+        return await _find(driver) or made
     return made
+
+
+async def _find(driver: StorageDriver) -> bytes | None:
+    """What is stored; b"" where that is too short to be a secret of ours (a damaged file); None: nothing."""
+    try:
+        found = await driver.read(layout.SECRET, _LIMIT)
+    except ObjectNotFound:
+        return None
+    return found if len(found) >= _LEAST else b""

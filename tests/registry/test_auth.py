@@ -267,13 +267,14 @@ async def test_s22_what_is_remembered_is_bound_to_user_hash_and_password(
     """A mark over a plain concatenation would let `alice\\0<hash>` in with half of her password."""
     await authenticator.identify(basic("alice", "right"))
     hashed = file.read_text().splitlines()[0].partition(":")[2]
-    for user, password in [
+    tries: list[tuple[str, str | bytes]] = [
         (f"alice\0{hashed}", "right"),
         (f"alice{hashed}", "right"),
         ("alic", b"e" + hashed.encode() + b"right"),
         ("alice", hashed.encode() + b"right"),
         ("alice\0", "right"),
-    ]:
+    ]
+    for user, password in tries:
         await refusal(authenticator, basic(user, password))
 
 
