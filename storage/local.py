@@ -147,9 +147,10 @@ class LocalRepository:
         self._rules.check(manifest)
         absent = await self._check_presence(manifest)
         if not isinstance(reference, Digest):
-            if precondition is not None:
-                await self._tags.check(reference, precondition)
             tags = (reference, *tags)
+        if precondition is not None:
+            for tag in tags:  # all before the first is set; a rival between here and there is found by set()
+                await self._tags.check(tag, precondition)
         subject = manifest.subject.digest if manifest.subject else None
         await self._driver.put(layout.blob_data(digest), body)
         if subject is not None:
