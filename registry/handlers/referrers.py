@@ -16,7 +16,8 @@ _PAGE_BYTES = 3 << 20
 
 
 async def list_referrers(call: Call) -> Response:
-    wanted = call.query.get("artifactType")
+    # no media type has a space: that was a `+` which the client has not escaped, as in application/x+json
+    wanted = (call.query.get("artifactType") or "").replace(" ", "+")
     try:
         subject = Digest.parse(call.argument)
         found = await call.repository.list_referrers(subject)
