@@ -3,7 +3,7 @@
 import re
 
 MASK = "******"
-_SECRET = re.compile(r"secret|passw|token|credential|authorization|cookie|connectionstring|key$|keyid$", re.IGNORECASE)
+_SECRET = re.compile(r"secret|(?<!ht)passw|token|credential|authorization|cookie|connectionstring|key$|keyid$", re.IGNORECASE)
 _PATHS_OF_FILES = frozenset({"http.tls.key"})
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 

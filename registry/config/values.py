@@ -211,8 +211,6 @@ def header_map(node: Node) -> MappingProxyType[str, tuple[str, ...]]:
 
 def base_url(node: Node) -> str:
     found = text(node)
-    if not found:
-        return ""
     try:
         parts = urlsplit(found)
         good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc and not parts.query

@@ -121,6 +121,26 @@ def test_variables_count_with_and_without_a_file(write: Path) -> None:
             "version: 0.1\nhttp: {tls: {clientcas: /ca.pem}}\n",
             "http.tls.clientcas: expected a list such as [a, b], found '/ca.pem' (FILE:2)",
         ),
+        (
+            "version: 0.1\nlog: {fields: [a]}\n",
+            "log.fields: expected a map such as {key: value}, found a list (FILE:2)",
+        ),
+        (
+            "version: 0.1\nvalidation: {manifests: {indexes: {platformlist: linux}}}\n",
+            "validation.manifests.indexes.platformlist: expected a list of maps, found 'linux' (FILE:2)",
+        ),
+        (
+            "version: 0.1\nvalidation: {manifests: {indexes: {platformlist: [linux]}}}\n",
+            "validation.manifests.indexes.platformlist.0: expected a map such as {key: value}, found 'linux' (FILE:2)",
+        ),
+        (
+            "version: 0.1\nlog: {level: {a: b}}\n",
+            "log.level: expected one of error, warn, info, debug, found a map (FILE:2)",
+        ),
+        (
+            "version: 0.1\nstorage: {filesystem: {rootdirectory: '  '}}\n",
+            "storage.filesystem.rootdirectory: expected text, found '  ' (FILE:2)",
+        ),
         ("version: 0.1\nhttp: {secret: [a]}\n", "http.secret: expected text, found a list (FILE:2)"),
         (
             'version: 0.1\nhttp: {secret: "s3cret\\n"}\n',
@@ -257,3 +277,8 @@ def test_old_names(write: Path) -> None:
     assert loaded.warnings[0].startswith("loglevel has no effect beside log.level")
     assert load_text(write, "version: 0.1\nlog:\n", REGISTRY_LOGLEVEL="error").config.log.level == "error"
     assert "log.level: expected one of" in problem(write, "version: 0.1\nloglevel: derp\n")
+
+
+def test_free_values_that_yaml_cannot_make_something_of_stay_text(write: Path) -> None:
+    loaded = load_text(write, "version: 0.1\nlog: {fields: {a: !vault x, b: 2026-02-31}}\n")
+    assert loaded.config.log.fields == {"a": "x", "b": "2026-02-31"}

@@ -39,7 +39,7 @@ def test_lists_of_maps_are_shown_item_by_item() -> None:
     "environ",
     [
         {"REGISTRY_HTTP_SECRET": HIDDEN},
-        {"REGISTRY_LOG_FIELDS": json.dumps({"apitoken": HIDDEN, "deep": {"password": HIDDEN}})},
+        {"REGISTRY_LOG_FIELDS": json.dumps({"apitoken": HIDDEN, "deep": {"x": [{"password": HIDDEN}]}})},
         {"REGISTRY_HTTP_HEADERS": json.dumps({"Authorization": [HIDDEN], "Set-Cookie": [HIDDEN]})},
         {"REGISTRY_LOG_FIELDS": json.dumps({"upstream": f"https://user:{HIDDEN}@example.com/"})},
     ],
