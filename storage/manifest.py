@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from storage import strict_json
@@ -31,6 +31,7 @@ __all__ = [
     "Descriptor",
     "Manifest",
     "Platform",
+    "Searchable",
     "parse",
     "parse_index_lenient",
     "parse_stored",
@@ -79,6 +80,12 @@ _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 # Served back as the Content-Type of what another registry has stored: no type that a browser would show.
 _SERVABLE = re.compile(r"application/[A-Za-z0-9][A-Za-z0-9!#$&^_.-]{0,126}\+(?:json|prettyjws)")
+
+
+class Searchable(Protocol):
+    """A compiled pattern, whoever compiled it."""
+
+    def search(self, text: str, /) -> object | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +188,7 @@ def required_children(manifest: Manifest, platforms: Collection[Platform] | None
     return tuple(child for child in manifest.children if child.platform in platforms)
 
 
-def url_violations(
-    manifest: Manifest, allow: re.Pattern[str] | None = None, deny: re.Pattern[str] | None = None
-) -> list[str]:
+def url_violations(manifest: Manifest, allow: Searchable | None = None, deny: Searchable | None = None) -> list[str]:
     """Sentences about the `urls` that are not http(s), have a fragment, miss `allow` or match `deny`; ten at most.
 
     The patterns search, they are not anchored (distribution, `validation.manifests.urls`). Nothing is ever fetched.
@@ -207,7 +212,7 @@ def _named(manifest: Manifest) -> Iterator[tuple[str, Descriptor]]:
         yield "subject", manifest.subject
 
 
-def _url_holds(url: str, allow: re.Pattern[str] | None, deny: re.Pattern[str] | None) -> bool:
+def _url_holds(url: str, allow: Searchable | None, deny: Searchable | None) -> bool:
     if _NOT_IN_URL.search(url):
         return False  # urlsplit drops some of these, clients may drop others
     try:

@@ -4,21 +4,21 @@ The defaults are distribution's built-in ones: an image names blobs that are the
 Its `validation.manifests` settings loosen or tighten them; `sparse` is ours.
 """
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from storage.digest import Digest
 from storage.errors import ManifestInvalid
-from storage.manifest import Manifest, Platform, required_blobs, required_children, url_violations
-
-Pattern = re.Pattern[str]
+from storage.manifest import Manifest, Platform, Searchable, required_blobs, required_children, url_violations
 
 
-def any_of(patterns: Iterable[str]) -> Pattern | None:
-    """One pattern that finds what any of them finds; None where there are none. Raises re.error."""
-    parts = [re.compile(pattern).pattern for pattern in patterns]  # each is whole in itself
-    return re.compile("|".join(f"(?:{part})" for part in parts)) if parts else None
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """Finds what one of the patterns finds. They are not joined: a flag such as `(?i)` belongs to one of them."""
+
+    patterns: tuple[Searchable, ...]
+
+    def search(self, text: str, /) -> object | None:
+        return next((found for pattern in self.patterns if (found := pattern.search(text)) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class ManifestRules:
 
     sparse: bool = False
     platforms: tuple[Platform, ...] | None = None
-    allow: Pattern | None = None
-    deny: Pattern | None = None
+    allow: Searchable | None = None
+    deny: Searchable | None = None
 
     def check(self, manifest: Manifest) -> None:
         """Raises ManifestInvalid for a URL that is not allowed."""
