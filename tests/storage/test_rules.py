@@ -1,5 +1,6 @@
 """What a manifest must and may name, as the operator has set it."""
 
+import json
 import time
 
 import pytest
@@ -19,7 +20,9 @@ def any_of(*patterns: str) -> AnyOf:
 
 
 def foreign(url: str) -> bytes:
-    return image(layers=(), **{"layers": [descriptor(b"far away", FOREIGN, urls=[url])]})
+    document = json.loads(image())
+    document["layers"] = [descriptor(b"far away", FOREIGN, urls=[url])]
+    return json.dumps(document).encode()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ def test_urls(url: str, rules: ManifestRules, holds: bool) -> None:
     if holds:
         rules.check(manifest)
     else:
-        with pytest.raises(ManifestInvalid, match="validation.manifests.urls"):
+        with pytest.raises(ManifestInvalid, match=r"validation\.manifests\.urls"):
             rules.check(manifest)
 
 
