@@ -3,7 +3,9 @@
 import re
 
 MASK = "******"
-_SECRET = re.compile(r"secret|(?<!ht)passw|token|credential|authorization|cookie|connectionstring|key$|keyid$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"secret|(?<!ht)passw|token|credential|authorization|cookie|connectionstring|key(id)?$", re.IGNORECASE
+)
 _PATHS_OF_FILES = frozenset({"http.tls.key"})
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 

@@ -90,7 +90,15 @@ def test_secrets_by_name(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["http.tls.key", "http.tls.certificate", "storage.filesystem.rootdirectory", "http.addr"]
+    "path",
+    [
+        "http.tls.key",
+        "auth.htpasswd.path",
+        "auth.htpasswd.realm",
+        "http.tls.certificate",
+        "storage.filesystem.rootdirectory",
+        "http.addr",
+    ],
 )
 def test_paths_of_files_are_no_secrets(path: str) -> None:
     assert not secrets.is_secret(path)
