@@ -96,6 +96,12 @@ async def never() -> AsyncIterator[bytes]:
     yield b""  # makes this an iterator
 
 
+async def soon(event: asyncio.Event) -> None:
+    """Waits for what must happen; a driver that never lets it happen fails, where it would hang the test."""
+    async with asyncio.timeout(30):
+        await event.wait()
+
+
 async def keys(listing: AsyncIterator[ObjectInfo]) -> list[str]:
     return [info.key async for info in listing]
 
@@ -725,7 +731,7 @@ class StageContract(_Fixtures):
         stage = await driver.begin("a")
         valve, tap = Valve([ours], [pattern(self.batch, "late")]), Tapped()
         slow = asyncio.create_task(driver.append(stage, 0, valve.chunks(), tap))
-        await tap.arrived.wait()
+        await soon(tap.arrived)
         # nobody holds a lock while our client takes its time
         assert await other.append(stage, len(ours), pieces(theirs)) == len(ours) + len(theirs)
         valve.gate.set()
@@ -774,7 +780,7 @@ class StageContract(_Fixtures):
         stage, tap = await driver.begin("a"), Tapped()
         valve = Valve([data[: self.batch], data[self.batch :]])
         task = asyncio.create_task(driver.append(stage, 0, valve.chunks(), tap))
-        await valve.waiting.wait()
+        await soon(valve.waiting)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -804,7 +810,7 @@ class StageContract(_Fixtures):
         old = await driver.begin("a")
         valve, tap = Valve([pattern(self.batch)], [pattern(self.batch)]), Tapped()
         late = asyncio.create_task(driver.append(old, 0, valve.chunks(), tap))
-        await tap.arrived.wait()
+        await soon(tap.arrived)
         new = await other.begin("a")
         assert (await driver.stage_info(new)).offset == 0
         valve.gate.set()
@@ -855,7 +861,7 @@ class StageContract(_Fixtures):
         stage = await driver.begin("a/b")
         valve, tap = Valve([pattern(self.batch)], [pattern(self.batch)]), Tapped()
         late = asyncio.create_task(driver.append(stage, 0, valve.chunks(), tap))
-        await tap.arrived.wait()
+        await soon(tap.arrived)
         await other.abort(stage)
         valve.gate.set()
         with pytest.raises(ObjectNotFound):
@@ -870,7 +876,7 @@ class StageContract(_Fixtures):
         await driver.complete(stage, CHUNK)
         valve = Valve([], [pattern(self.batch, "late")])
         late = asyncio.create_task(other.append(stage, CHUNK, valve.chunks()))
-        await valve.waiting.wait()
+        await soon(valve.waiting)
         await driver.move("u/data", "b/data", CHUNK)
         valve.gate.set()
         with suppress(NotFound, OffsetMismatch):  # a driver with hidden stages may go on with a copy

@@ -59,13 +59,6 @@ class FileTree:
             raise ValueError(f"not an object's key: {key!r}")
         return f"{self.root}/{key}"
 
-    def is_key(self, key: str) -> bool:
-        try:
-            self.path(key)
-        except ValueError:
-            return False
-        return True
-
     def folder(self, prefix: str) -> str:
         return self.path(prefix) if prefix else self.root
 
@@ -124,27 +117,37 @@ class FileTree:
     def delete_tree(self, prefix: str) -> None:
         """The tree is renamed into the scratch folder, so that it goes at once, and is taken apart there."""
         path = self.folder(prefix)
+        if not folders.is_folder(path):
+            return
         if f"{self.scratch_key}/".startswith(f"{prefix}/" if prefix else ""):
-            self._delete_around_scratch(prefix)
-        elif os.path.isdir(path):
-            parent, _, name = path.rpartition("/")
-            doomed = self.scratch.path()
-            with suppress(FileNotFoundError), folders.locked(parent) as [fd]:
+            self._delete_entries(prefix)
+            return
+        parent, _, name = path.rpartition("/")
+        doomed = self.scratch.path()
+        try:
+            with folders.locked(parent) as [fd]:
                 os.rename(name, doomed, src_dir_fd=fd)
+        except FileNotFoundError:
+            folders.prune(parent, self.root)  # somebody else was faster
+        except OSError as exc:
+            if exc.errno not in (errno.EXDEV, errno.EBUSY):  # a mount point, or a folder of an image's layer
+                raise
+            self._delete_entries(prefix)
+        else:
             folders.prune(parent, self.root)
-            if os.path.lexists(doomed):
-                remove_tree(doomed)
+            remove_tree(doomed)
 
-    def _delete_around_scratch(self, prefix: str) -> None:
-        folder = self.folder(prefix)
-        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+    def _delete_entries(self, prefix: str) -> None:
+        """For a folder that cannot be renamed: each of its entries goes at once, the whole does not."""
+        for name in os.listdir(self.folder(prefix)):
             key = f"{prefix}/{name}" if prefix else name
             if key != self.scratch_key:
                 with suppress(ValueError):  # not a key, so not ours: lost+found, for one
-                    if os.path.isdir(self.path(key)):
+                    if folders.is_folder(self.path(key)):
                         self.delete_tree(key)
                     else:
                         self.delete(key)
+        folders.prune(self.folder(prefix), self.root)
 
     def move(self, source: str, target: str, size: int) -> None:
         """The source's lock is shared: appenders, who hold it alone while they write, are kept out, and see it gone."""

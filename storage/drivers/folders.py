@@ -11,9 +11,10 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from errno import EACCES, EBUSY, EEXIST, EINVAL, ENOTDIR, ENOTEMPTY, EOPNOTSUPP, EPERM
+from errno import EACCES, EBUSY, EEXIST, EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EOPNOTSUPP, EPERM
 
 _STAYS = frozenset({ENOTEMPTY, EEXIST, ENOTDIR, EBUSY, EACCES, EPERM})
 """Why a folder is not removed: in use; a symbolic link; a mount point; in a folder that others own."""
@@ -37,6 +38,16 @@ def sync(fd: int) -> None:
     except OSError as exc:
         if exc.errno not in (EINVAL, EOPNOTSUPP):
             raise
+
+
+def is_folder(path: str) -> bool:
+    """Unlike os.path.isdir, a disk that is broken raises."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as exc:
+        if exc.errno not in (ENOENT, ENOTDIR, ENAMETOOLONG):
+            raise
+        return False
 
 
 def is_at(path: str, fd: int) -> bool:
@@ -69,7 +80,7 @@ def make(path: str, root: str) -> None:
         _make_root(root)
         return
     parent, _, name = path.rpartition("/")
-    if os.path.isdir(path):
+    if is_folder(path):
         with opened(parent) as fd:
             fcntl.flock(fd, fcntl.LOCK_SH)  # who has just made it may not have synced it yet
         return
@@ -83,7 +94,7 @@ def make(path: str, root: str) -> None:
 
 
 def _make_root(root: str) -> None:
-    if os.path.isdir(root):
+    if is_folder(root):
         return
     parent = os.path.dirname(root)
     _make_root(parent)

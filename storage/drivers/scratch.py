@@ -71,19 +71,11 @@ class Scratch:
         """A path that nobody else uses."""
         return f"{self._started()}/{next(self._numbers)}"
 
-    def _create(self, mode: int) -> tuple[str, int]:
-        while True:
-            folder = self._started()
-            path = f"{folder}/{next(self._numbers)}"
-            try:
-                return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            except FileNotFoundError:
-                self._lost(folder)  # somebody has emptied the store under a running registry: it goes on
-
     @contextmanager
     def file(self, data: bytes, mode: int) -> Iterator[tuple[str, int]]:
         """A file that holds data, as path and descriptor. It is removed at the end unless it has been moved away."""
-        path, fd = self._create(mode)
+        path = self.path()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             view = memoryview(data)
             while view:
@@ -106,17 +98,14 @@ class Scratch:
 
     def _started(self) -> str:
         with self._starting:
+            if self._folder is not None and not folders.is_folder(self._folder):
+                self._folder = None  # somebody has emptied the store under a running registry: it goes on
+                os.close(self._lock)
             if self._folder is None:
                 folders.make(self._base, self._root)
                 self._folder, self._lock = _enter(self._base)
                 _remove_leftovers(self._base)
             return self._folder
-
-    def _lost(self, folder: str) -> None:
-        with self._starting:
-            if self._folder == folder:
-                self._folder = None
-                os.close(self._lock)
 
 
 def _enter(base: str) -> tuple[str, int]:
@@ -147,7 +136,7 @@ def _remove_leftover(folder: str) -> None:
     try:
         lock = os.open(f"{folder}/{_LOCK}", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:  # killed in between, or just being made: then its maker starts again
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.rmdir(folder)
         return
     try:
@@ -162,12 +151,12 @@ def _remove_leftover(folder: str) -> None:
 
 def _remove(folder: str) -> None:
     """The lock file goes last: a cleaner that is killed half-way leaves a folder that the next one still knows."""
-    for name in os.listdir(folder):
-        if name != _LOCK:
-            remove_tree(f"{folder}/{name}")
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):  # somebody else was faster
+        for name in os.listdir(folder):
+            if name != _LOCK:
+                remove_tree(f"{folder}/{name}")
         os.unlink(f"{folder}/{_LOCK}")
-    os.rmdir(folder)
+        os.rmdir(folder)
 
 
 def _is_uuid(name: str) -> bool:

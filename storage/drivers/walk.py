@@ -65,11 +65,19 @@ def _scan(tree: FileTree, prefix: str) -> Iterator[tuple[str, bool]]:
         with os.scandir(tree.folder(prefix)) as entries:
             for entry in entries:
                 key = f"{prefix}/{entry.name}" if prefix else entry.name
-                if tree.is_key(key):
+                if _is_component(entry.name) and key != tree.scratch_key:
                     yield key, _is_folder(entry)
     except OSError as exc:
         if exc.errno not in _GONE:
             raise
+
+
+def _is_component(name: str) -> bool:
+    try:
+        check_key(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

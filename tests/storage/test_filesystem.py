@@ -26,9 +26,11 @@ from typing import Any
 import pytest
 
 from storage.driver import CHUNK, Stage
+from storage.drivers import folders
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.growing import GrowingFile
 from storage.drivers.oserrors import ABSENT, FULL, translate
+from storage.drivers.scratch import Scratch
 from storage.errors import (
     ObjectNotFound,
     OffsetMismatch,
@@ -192,12 +194,30 @@ async def test_a_folder_just_made_is_waited_for(
         real(folder, fcntl.LOCK_EX)  # as whoever has just made a/b and is about to sync a
         monkeypatch.setattr(fcntl, "flock", flock)
         put = asyncio.create_task(driver.put("a/b/new", b""))
-        await waits.wait()
+        async with asyncio.timeout(30):
+            await waits.wait()
         assert not (root / "a/b/new").exists()
     finally:
         os.close(folder)
     await put
     assert (root / "a/b/new").exists()
+
+
+def test_a_lock_is_one_of_the_folder_that_is_there_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real = tmp_path / "a", fcntl.flock
+    replaced: list[Path] = []
+    folder.mkdir()
+
+    def flock(fd: int, operation: int) -> None:
+        if not replaced:
+            replaced.append(folder.rename(tmp_path / "old"))
+            folder.mkdir()
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with folders.locked(str(folder)) as [fd]:
+        assert os.path.samestat(os.fstat(fd), folder.stat())
+    assert replaced
 
 
 # Others who use the same folder
@@ -301,6 +321,31 @@ async def test_a_store_that_is_emptied_under_us(driver: FilesystemDriver, root: 
     shutil.rmtree(root)
     await driver.put("a/b", b"again")
     assert await driver.read("a/b") == b"again"
+    shutil.rmtree(root / SCRATCH)
+    await driver.delete_tree("a")
+    assert await driver.list_folders("") == []
+    shutil.rmtree(root)
+    await driver.aclose()
+
+
+async def test_a_folder_that_cannot_be_renamed(
+    driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As overlayfs does with a folder of an image's layer, and every kernel with a mount point."""
+    for key in ("a/b/c", "a/b/d/e", "a/f", "g"):
+        await driver.put(key, b"")
+    (root / "a/empty").mkdir()
+    real = os.rename
+
+    def rename(old: str, new: str, **kwargs: Any) -> None:
+        folder = kwargs.get("src_dir_fd")
+        if stat.S_ISDIR(os.stat(old, dir_fd=folder).st_mode):
+            raise OSError(errno.EXDEV, "another layer")
+        real(old, new, **kwargs)
+
+    monkeypatch.setattr(os, "rename", rename)
+    await driver.delete_tree("a")
+    assert sorted(os.listdir(root)) == ["g", "v2"]
 
 
 async def test_touch_sets_the_time(driver: FilesystemDriver, root: Path) -> None:
@@ -416,7 +461,9 @@ def test_an_error_without_a_number() -> None:
     assert ABSENT.isdisjoint(FULL)
 
 
-@pytest.mark.parametrize("verb", ["open", "read", "head", "list_objects", "list_folders", "chunks", "put", "touch"])
+@pytest.mark.parametrize(
+    "verb", ["open", "read", "head", "list_objects", "list_folders", "chunks", "put", "touch", "delete", "delete_tree"]
+)
 async def test_a_broken_disk_is_unavailable(
     driver: FilesystemDriver, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,7 +479,7 @@ async def test_a_broken_disk_is_unavailable(
             with pytest.raises(Unavailable):
                 await anext(reader.chunks())
             return
-        for name in ("open", "stat", "scandir", "utime", "rename"):
+        for name in ("open", "stat", "lstat", "scandir", "utime", "rename"):
             monkeypatch.setattr(os, name, broken)
         call: Awaitable[object]
         match verb:
@@ -588,7 +635,8 @@ async def test_memory_for_an_append_is_bounded(driver: FilesystemDriver, monkeyp
 
     stage = await driver.begin("a")
     task = asyncio.create_task(driver.append(stage, 0, chunks()))
-    await stalled.wait()
+    async with asyncio.timeout(30):
+        await stalled.wait()
     for _ in range(100):
         await asyncio.sleep(0)
     assert given == 2
@@ -624,6 +672,28 @@ async def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not
     assert (living / "99").exists()
     await other.aclose()
     (living / "99").unlink()
+
+
+async def test_a_cleaner_comes_between_a_folder_and_its_lock(
+    driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the new writer finds its lock file gone, and starts again."""
+    real = fcntl.flock
+    cleaned: list[list[str]] = []
+
+    def flock(fd: int, operation: int) -> None:
+        if not cleaned and os.readlink(f"/proc/self/fd/{fd}").endswith("/lock"):
+            cleaned.append(os.listdir(root / SCRATCH))
+            cleaner = Scratch(str(root), str(root / SCRATCH))
+            cleaner.path()
+            cleaned.append(os.listdir(root / SCRATCH))
+            cleaner.close()
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    await driver.put("a", b"data")
+    assert not set(cleaned[0]) & set(cleaned[1]), "the cleaner has taken the new folder away"
+    assert (root / "a").read_bytes() == b"data"
 
 
 async def test_leftovers_that_cannot_be_removed_do_not_matter(
