@@ -132,8 +132,8 @@ def _check_files(loaded: "Loaded") -> None:
 
 def _refusal(exc: "ConfigError", loaded: "Loaded") -> Refusal:
     """The parts that take a Config do not know where it came from."""
-    origin = loaded.origins.get(exc.path, "default")
-    return Refusal(f"{exc} ({origin})" if not exc.origin and origin != "default" else str(exc))
+    origin = "" if exc.origin else loaded.origin(exc.path)
+    return Refusal(f"{exc} ({origin})" if origin else str(exc))
 
 
 def _cannot_listen(config: "Config", exc: OSError) -> str:

@@ -4,7 +4,6 @@ load() does not ask: it reads the configuration alone. Whether a certificate fit
 """
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import ConfigError
@@ -14,19 +13,15 @@ from .model import TLSConfig
 
 def check_files(loaded: Loaded) -> None:
     """Raises ConfigError for the first that is missing, unreadable or unfit; its text says what to do."""
-    config, origins = loaded.config, loaded.origins
+    config = loaded.config
     if config.auth.htpasswd:
-        _htpasswd(config.auth.htpasswd.path, _origin(origins, "auth.htpasswd.path"))
+        _htpasswd(config.auth.htpasswd.path, loaded.origin("auth.htpasswd.path"))
     if config.http.tls.certificate:
-        _tls(config.http.tls, origins)
+        _tls(config.http.tls, loaded)
     if config.storage.driver == "filesystem":
         root = Path(str(config.storage.parameters["rootdirectory"]))
         writing = not config.storage.maintenance.readonly.enabled
-        _folder(root, _origin(origins, "storage.filesystem.rootdirectory"), writing=writing)
-
-
-def _origin(origins: Mapping[str, str], path: str) -> str:
-    return origins.get(path, "")
+        _folder(root, loaded.origin("storage.filesystem.rootdirectory"), writing=writing)
 
 
 def _readable(setting: str, path: str, origin: str, advice: str) -> None:
@@ -43,11 +38,11 @@ def _htpasswd(path: str, origin: str) -> None:
     _readable("auth.htpasswd.path", path, origin, advice)
 
 
-def _tls(tls: TLSConfig, origins: Mapping[str, str]) -> None:
+def _tls(tls: TLSConfig, loaded: Loaded) -> None:
     files = [("http.tls.certificate", tls.certificate), ("http.tls.key", tls.key)]
     files += [("http.tls.clientcas", path) for path in tls.clientcas]
     for setting, path in files:
-        _readable(setting, path, _origin(origins, setting), "check the path and who may read it")
+        _readable(setting, path, loaded.origin(setting), "check the path and who may read it")
 
 
 def _folder(root: Path, origin: str, *, writing: bool) -> None:

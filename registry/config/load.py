@@ -24,6 +24,11 @@ class Loaded:
     warnings: tuple[str, ...]
     source: str
 
+    def origin(self, path: str) -> str:
+        """Of a setting, or of the first below a level that somebody has set; "" for a default."""
+        below = [path, *(each for each in self.origins if each.startswith(f"{path}."))]
+        return next((found for each in below if (found := self.origins.get(each, "default")) != "default"), "")
+
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     """path: None means REGISTRY_CONFIGURATION_PATH, or else the defaults; variables count in every case.

@@ -161,7 +161,7 @@ class TagsConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class URLRulesConfig:
-    """Regular expressions for the `urls` of a layer. Without any, every http and https URL may be named."""
+    """Regular expressions (RE2) for the `urls` of a layer. Without any, every http and https URL may be named."""
 
     allow: tuple[str, ...] = setting((), values.patterns)
     deny: tuple[str, ...] = setting((), values.patterns)

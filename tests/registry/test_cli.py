@@ -198,20 +198,47 @@ def test_what_cannot_be_is_one_line(
     assert capsys.readouterr().err == f"registry: {line}\n"
 
 
-def test_a_certificate_that_does_not_fit_its_key_is_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("key", "environ", "said", "origin"),
+    [
+        (
+            "other.pem",
+            {},
+            "http.tls.certificate: {0}/cert.pem and {0}/other.pem are no",
+            "REGISTRY_HTTP_TLS_CERTIFICATE",
+        ),
+        (
+            "key.pem",
+            {"REGISTRY_HTTP_TLS": "{{certificate: {0}/cert.pem, key: {0}/key.pem, ciphersuites: [NONE]}}"},
+            "http.tls.ciphersuites: NONE is not a known suite",
+            "REGISTRY_HTTP_TLS",
+        ),
+    ],
+)
+def test_tls_that_cannot_be_is_one_line_with_its_origin(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    key: str,
+    environ: dict[str, str],
+    said: str,
+    origin: str,
 ) -> None:
+    """What registry/tls.py finds out; it does not know where a setting came from."""
     authority = trustme.CA()
     one, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
     one.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    other.private_key_pem.write_to_path(tmp_path / "key.pem")
+    one.private_key_pem.write_to_path(tmp_path / "key.pem")
+    other.private_key_pem.write_to_path(tmp_path / "other.pem")
     monkeypatch.setenv("REGISTRY_STORAGE", "inmemory")
     monkeypatch.setenv("REGISTRY_HTTP_TLS_CERTIFICATE", str(tmp_path / "cert.pem"))
-    monkeypatch.setenv("REGISTRY_HTTP_TLS_KEY", str(tmp_path / "key.pem"))
+    monkeypatch.setenv("REGISTRY_HTTP_TLS_KEY", str(tmp_path / key))
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
     assert cli.main(["check-config"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith(f"registry: http.tls.certificate: {tmp_path}/cert.pem and {tmp_path}/key.pem are no")
-    assert err.endswith("(REGISTRY_HTTP_TLS_CERTIFICATE)\n")
+    assert err.startswith(f"registry: {said.format(tmp_path)}")
+    assert err.endswith(f"({origin})\n")
     assert err.count("\n") == 1
 
 

@@ -282,3 +282,11 @@ def test_old_names(write: Path) -> None:
 def test_free_values_that_yaml_cannot_make_something_of_stay_text(write: Path) -> None:
     loaded = load_text(write, "version: 0.1\nlog: {fields: {a: !vault x, b: 2026-02-31}}\n")
     assert loaded.config.log.fields == {"a": "x", "b": "2026-02-31"}
+
+
+def test_the_origin_of_a_setting_and_of_a_level(write: Path) -> None:
+    loaded = load_text(write, "version: 0.1\nhttp: {tls: {certificate: /c, key: /k}}\n", REGISTRY_HTTP_TLS_KEY="/x")
+    assert loaded.origin("http.tls.key") == "REGISTRY_HTTP_TLS_KEY"
+    assert loaded.origin("http.tls") == f"{write}:2"
+    assert loaded.origin("http.addr") == ""
+    assert loaded.origin("nothing") == ""
