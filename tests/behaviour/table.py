@@ -93,7 +93,7 @@ class World:
 
     async def seen(self) -> dict[str, Any]:
         """All that can be seen of the registry: over HTTP, and on the disk where there is one."""
-        found: dict[str, Any] = {"files": self._files()}
+        found: dict[str, Any] = {"files": self.files()}
         repositories = (await self.api.get("/v2/_catalog?n=1000")).json()["repositories"]
         for name in repositories:
             for tag in await self.api.tags(name):
@@ -102,7 +102,7 @@ class World:
         blob = await self.api.get(f"/v2/{NAME}/blobs/{LAYER_DIGEST}")
         return found | {"repositories": repositories, "blob": (blob.status_code, blob.content)}
 
-    def _files(self) -> frozenset[str]:
+    def files(self) -> frozenset[str]:
         if self.root is None:
             return frozenset()
         paths = (path for path in self.root.rglob("*") if path.is_file())
