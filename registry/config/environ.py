@@ -20,7 +20,11 @@ from .tree import STR, Items, Node, Scalar, Table, read_text
 
 PREFIX = "REGISTRY_"
 CONFIGURATION_PATH = "REGISTRY_CONFIGURATION_PATH"
-NOT_SETTINGS = (CONFIGURATION_PATH, "REGISTRY_VERSION")  # the version belongs to the file
+NOT_SETTINGS = (
+    CONFIGURATION_PATH,
+    "REGISTRY_VERSION",  # belongs to the file
+    "REGISTRY_AUTH_FILE",  # podman, skopeo and buildah find their own passwords by it
+)
 
 # Kubernetes announces a service called "registry" (or "registry-auth") to every container in such variables.
 _SERVICE_NAME = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")

@@ -213,6 +213,12 @@ def test_7_what_may_protect_is_not() -> None:
     )
 
 
+def test_7_podmans_password_file_is_no_setting() -> None:
+    loaded = load(None, {"REGISTRY_AUTH_FILE": "/run/user/0/containers/auth.json"})
+    assert loaded.config == Config()
+    assert not loaded.warnings
+
+
 def test_7_kubernetes_announces_services_called_registry() -> None:
     environ = {
         "REGISTRY_SERVICE_HOST": "10.0.0.1",
