@@ -4,7 +4,7 @@ from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
 from storage.errors import ManifestUnknown, ObjectNotFound, PreconditionFailed, RepositoryUnknown
-from storage.links import parse_link, read_link, write_link
+from storage.links import read_link, write_link
 from storage.names import RepositoryName, Tag
 from storage.repository import Precondition, TagPage
 
@@ -23,15 +23,15 @@ class Tags:
             raise ManifestUnknown(tag) from exc
 
     async def check(self, tag: Tag, precondition: Precondition) -> str | None:
-        """The version of the tag for which the precondition holds; None: there is no tag. Raises PreconditionFailed."""
-        key = layout.tag_link(self._name, tag)
+        """The version of the link for which the precondition holds; None: there is none. Raises PreconditionFailed."""
+        key, version = layout.tag_link(self._name, tag), None
         try:
             version = (await self._driver.head(key)).version
-            digest = parse_link(key, await self._driver.read(key))
+            digest = await read_link(self._driver, key)
         except ObjectNotFound:
             if precondition.one_of is not None:
                 raise PreconditionFailed from None
-            return None
+            return version  # a damaged link is no tag, but it is there, and has to be replaced
         wanted = precondition.one_of
         if precondition.absent or (wanted is not None and "*" not in wanted and str(digest) not in wanted):
             raise PreconditionFailed
@@ -51,7 +51,11 @@ class Tags:
         )
 
     async def delete(self, tag: Tag) -> None:
-        await self.get(tag)
+        """Also one with a damaged link, which nobody can pull but everybody sees listed."""
+        try:
+            await self._driver.head(layout.tag_link(self._name, tag))
+        except ObjectNotFound as exc:
+            raise ManifestUnknown(tag) from exc
         await self._driver.delete_tree(layout.tag(self._name, tag))
 
     async def delete_all_of(self, digest: Digest) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from storage.digest import Digest
 from storage.driver import ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap
-from storage.names import parse_name
+from storage.names import Tag, parse_name
 from storage.ranges import RangeRequest
 from storage.repository import Repository
 from tests.api import in_pieces
@@ -160,3 +160,8 @@ async def push_blob(repository: Repository, data: bytes, algorithm: str = "sha25
 async def read_blob(repository: Repository, digest: Digest) -> bytes:
     async with await repository.open_blob(digest) as reader:
         return b"".join([chunk async for chunk in reader.chunks()])
+
+
+async def tag_of(repository: Repository, tag: Tag) -> Digest:
+    """The digest that a tag names."""
+    return (await repository.get_manifest(tag)).digest
