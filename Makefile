@@ -58,5 +58,5 @@ conformance: $(STAMP) .tools/bin/conformance ## the official conformance suites,
 interop: $(STAMP) .tools/bin/distribution ## our folders served by CNCF distribution and the other way round
 	$(BIN)/python -m pytest -m interop tests/interop $(ARGS)
 
-crash: $(STAMP) ## kill -9 the registry 200 times during pushes; `make test` has a short round of it
-	MOORAGE_KILLS=200 $(BIN)/python -m pytest -s tests/crash $(ARGS)
+crash: $(STAMP) ## kill -9 the registry 200 times during pushes, and every fault; `make test` has a short round
+	MOORAGE_KILLS=200 MOORAGE_SWEEP=all $(BIN)/python -m pytest -s tests/crash tests/faults $(ARGS)

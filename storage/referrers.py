@@ -7,11 +7,12 @@ are merged with what old clients keep under the fallback tag `<alg>-<hex>` (spec
 """
 
 import logging
+from collections.abc import Awaitable
 
 from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
-from storage.errors import DigestInvalid, ObjectNotFound, TagInvalid
+from storage.errors import DigestInvalid, ObjectNotFound, TagInvalid, Unavailable
 from storage.links import read_link, write_link
 from storage.manifest import Descriptor, Manifest, parse_index_lenient, parse_stored, referrer_descriptor
 from storage.names import RepositoryName, parse_tag
@@ -41,9 +42,10 @@ class Referrers:
 
     async def find(self, subject: Digest) -> list[Descriptor]:
         """What refers to subject, ordered by digest."""
-        await self._look_for_news()
+        unwritten = await self._look_for_news()
         found = {d.digest: d for d in await self._of_fallback_tag(subject)}
         found |= {d.digest: d for d in await self._of_index(subject)}
+        found |= {d.digest: d for of, d in unwritten if of == subject}
         return [found[digest] for digest in sorted(found)]
 
     async def _of_index(self, subject: Digest) -> list[Descriptor]:
@@ -80,30 +82,50 @@ class Referrers:
         body = await self._driver.read(layout.blob_data(target))
         return parse_stored(body), len(body)
 
-    async def _look_for_news(self) -> None:
-        """Index the revisions that another registry has written since the last look."""
+    async def _look_for_news(self) -> list[tuple[Digest, Descriptor]]:
+        """Index the revisions that another registry has written since the last look.
+
+        Returns (subject, referrer) of what could not be written: a full or broken disk must not spoil a listing.
+        """
         if self._rescan is None:
-            return
+            return []
         now, last = await self._driver.now(), 0.0
         marker = layout.referrers_scanned(self._name)
         try:
             last = (await self._driver.head(marker)).modified
         except ObjectNotFound:
             if not await self._driver.list_folders(layout.revisions(self._name), limit=1):
-                return  # nobody writes into a repository that does not exist
+                return []  # nobody writes into a repository that does not exist
         if last and now - last < self._rescan:
-            return
+            return []
+        unwritten = []
         async for info in self._driver.list_objects(layout.revisions(self._name)):
-            if info.modified >= last - _OVERLAP:
-                await self._index(info.key)
-        # an empty object: its time of modification, by the store's clock, is all that it says
-        await self._driver.put(marker, b"")
+            if info.modified >= last - _OVERLAP and (news := await self._referrer(info.key)):
+                subject, descriptor = news
+                if not await _written(self.add(subject, descriptor.digest)):
+                    unwritten.append(news)
+        if not unwritten:
+            # an empty object: its time of modification, by the store's clock, is all that it says
+            await _written(self._driver.put(marker, b""))
+        return unwritten
 
-    async def _index(self, revision_key: str) -> None:
+    async def _referrer(self, revision_key: str) -> tuple[Digest, Descriptor] | None:
+        """The subject that a revision names, and its descriptor; None where it names none."""
         try:
             digest = layout.digest_of_folder(revision_key)
-            manifest, _ = await self._manifest(digest)
+            manifest, size = await self._manifest(digest)
         except (ObjectNotFound, DigestInvalid):
-            return  # not a revision, or one that cannot be served either
-        if manifest.subject is not None:
-            await self.add(manifest.subject.digest, digest)
+            return None  # not a revision, or one that cannot be served either
+        if manifest.subject is None:
+            return None
+        return manifest.subject.digest, referrer_descriptor(manifest, digest, size)
+
+
+async def _written(write: Awaitable[object]) -> bool:
+    """Whether the store took a part of the index, which is a hint and can wait for the next look."""
+    try:
+        await write
+    except Unavailable as exc:
+        log.warning("cannot update the index of referrers, trying again at the next listing: %s", exc)
+        return False
+    return True
