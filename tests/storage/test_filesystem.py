@@ -30,7 +30,7 @@ from storage.drivers import folders
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.growing import GrowingFile
 from storage.drivers.oserrors import ABSENT, FULL, translate
-from storage.drivers.scratch import Scratch
+from storage.drivers.scratch import Scratch, remove_tree
 from storage.errors import (
     ObjectNotFound,
     OffsetMismatch,
@@ -391,6 +391,46 @@ async def test_move_makes_its_folder_again(
     assert (root / "b/c/target").read_bytes() == b"data"
 
 
+async def test_others_are_faster(
+    driver: FilesystemDriver, root: Path, vanishing: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await driver.put("a/b/c", b"")
+    vanishing(root / "a")
+    await driver.delete_tree("a/b")
+    assert await driver.list_folders("") == []
+    await driver.put("u/1/data", b"")
+    vanishing(root / "u")
+    with pytest.raises(ObjectNotFound):
+        await driver.move("u/1/data", "b/data", 0)
+    await driver.put("u/1/data", b"")
+    real = fcntl.flock
+
+    def flock(fd: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and os.path.samestat(os.fstat(fd), (root / "u/1").stat()):
+            (root / "u/1/data").rename(root / "u/1/other")
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ObjectNotFound):
+        await driver.move("u/1/data", "b/c/data", 0)
+    assert await driver.list_folders("") == ["u"]
+
+
+async def test_if_absent_against_those_who_take_no_lock(
+    driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def link(*args: Any, **kwargs: Any) -> None:
+        (root / "a").write_bytes(b"distribution's")
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(PreconditionFailed):
+        await driver.put("a", b"ours", if_absent=True)
+    assert (root / "a").read_bytes() == b"distribution's"
+
+
 async def test_a_folder_that_never_stays_is_a_fault(
     driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,6 +536,61 @@ async def test_a_broken_disk_is_unavailable(
         monkeypatch.undo()
     assert isinstance(caught.value.__cause__, OSError)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "verb"),
+    [
+        ("rename", errno.EACCES, lambda driver: driver.delete_tree("a")),
+        ("rmdir", errno.EIO, lambda driver: driver.delete("a/b")),
+        ("link", errno.EIO, lambda driver: driver.put("a/new", b"", if_absent=True)),
+        ("stat", errno.EIO, lambda driver: driver.list_folders("", containing="b")),
+        ("stat", errno.EIO, lambda driver: driver.list_folders("c")),
+    ],
+)
+async def test_a_call_that_fails_is_unavailable(
+    driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, verb: Any
+) -> None:
+    await driver.put("a/b", b"")
+    (root / "c").mkdir()
+    (root / "c/link").symlink_to(root / "a")
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise OSError(number, "broken")
+
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(Unavailable):
+        await verb(driver)
+
+
+async def test_folders_that_cannot_be_synced(driver: FilesystemDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network filesystems say EINVAL to that: they promise no more. Any other error counts."""
+    real, number = os.fsync, errno.EINVAL
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(number, "no")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await driver.put("a/b", b"")
+    number = errno.EIO
+    with pytest.raises(Unavailable):
+        await driver.put("a/b", b"")
+
+
+async def test_an_object_that_changes_while_it_is_read(
+    driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shrinking(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            os.truncate(root / "a", 2)
+            return super().read(-1 if size is None else size) or b""
+
+    await driver.put("a", b"12345")
+    monkeypatch.setattr(io, "FileIO", Shrinking)
+    with pytest.raises(Unavailable, match="changes while it is read"):
+        await driver.read("a")
 
 
 async def test_an_object_that_got_shorter_is_unavailable(driver: FilesystemDriver, root: Path) -> None:
@@ -644,6 +739,66 @@ async def test_memory_for_an_append_is_bounded(driver: FilesystemDriver, monkeyp
     assert await task == 8 * CHUNK
 
 
+async def test_a_cancelled_append_waits_for_the_batch_under_way(
+    driver: FilesystemDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its descriptor, closed and given to another file at once, would be written to."""
+    loop, stalled, going_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    real = GrowingFile.write
+
+    def write(self: GrowingFile, *args: Any) -> int:
+        loop.call_soon_threadsafe(stalled.set)
+        going_on.wait()
+        return real(self, *args)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield bytes(CHUNK)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(GrowingFile, "write", write)
+    stage = await driver.begin("a")
+    task = asyncio.create_task(driver.append(stage, 0, chunks()))
+    async with asyncio.timeout(30):
+        await stalled.wait()
+    for _ in range(3):
+        task.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not task.done()
+    going_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await driver.stage_info(stage)).offset == CHUNK
+
+
+async def test_a_cancelled_reader_waits_for_the_read_under_way(
+    driver: FilesystemDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its descriptor, closed and given to another file at once, would be read from, and that file moved on."""
+    loop, stalled, going_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    class Slow(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            loop.call_soon_threadsafe(stalled.set)
+            going_on.wait()
+            return super().read(-1 if size is None else size) or b""
+
+    await driver.put("a", b"12345")
+    monkeypatch.setattr(io, "FileIO", Slow)
+    async with await driver.open("a") as reader:
+        task = asyncio.create_task(reader.read(10))
+        async with asyncio.timeout(30):
+            await stalled.wait()
+        for _ in range(3):
+            task.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not task.done()
+        going_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
 # Processes that are killed
 
 
@@ -694,6 +849,48 @@ async def test_a_cleaner_comes_between_a_folder_and_its_lock(
     await driver.put("a", b"data")
     assert not set(cleaned[0]) & set(cleaned[1]), "the cleaner has taken the new folder away"
     assert (root / "a").read_bytes() == b"data"
+
+
+def test_a_tree_is_removed_though_others_add_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, late = os.rmdir, [tmp_path / "a/b/late", tmp_path / "a/later"]
+
+    def rmdir(path: str, **kwargs: Any) -> None:
+        if late:
+            late.pop().write_bytes(b"")
+        real(path, **kwargs)
+
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    remove_tree(str(tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
+    remove_tree(str(tmp_path / "gone"))
+
+    def never(path: str, **kwargs: Any) -> None:
+        raise OSError(errno.ENOTEMPTY, "busy")
+
+    (tmp_path / "c").mkdir()
+    monkeypatch.setattr(os, "rmdir", never)
+    with pytest.raises(OSError, match="busy"):
+        remove_tree(str(tmp_path / "c"))
+
+
+async def test_a_cleaner_comes_between_a_folder_and_its_lock_file(
+    driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / SCRATCH).mkdir(parents=True)
+    real = os.mkdir
+    removed: list[str] = []
+
+    def mkdir(path: str, *args: Any, **kwargs: Any) -> None:
+        real(path, *args, **kwargs)
+        if not removed:
+            removed.append(path)
+            os.rmdir(path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    await driver.put("a", b"data")
+    assert (root / "a").read_bytes() == b"data"
+    assert len(removed) == 1
 
 
 async def test_leftovers_that_cannot_be_removed_do_not_matter(
