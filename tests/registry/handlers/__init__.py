@@ -1,0 +1,1 @@
+"""What the conformance suite asks for, and what goes beyond it, per handler."""
