@@ -51,7 +51,7 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
             else:
-                sent += len(message.get("body", b""))
+                sent += len(message.get("body", b"")) + message.get("count", 0)
             await send(message)
 
         try:

@@ -8,20 +8,43 @@ the client, so our side is closed first and the other side is read for a while. 
 
 import asyncio
 import fcntl
+import os
 import socket
 import struct
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from registry.limits import Limits
+
+
+class DirectWay:
+    """The socket below the transport, under a descriptor of its own: loops refuse to watch the transport's."""
+
+    def __init__(self, descriptor: int, loop: asyncio.AbstractEventLoop, is_closing: Callable[[], bool]) -> None:
+        self.descriptor, self.loop, self.is_closing = descriptor, loop, is_closing
+        self.wake = asyncio.Event()
+
+    async def writable(self) -> None:
+        """Until the kernel takes more, or the connection closes."""
+        if self.is_closing():
+            return
+        self.wake.clear()
+        self.loop.add_writer(self.descriptor, self.wake.set)
+        try:
+            await self.wake.wait()
+        finally:
+            self.loop.remove_writer(self.descriptor)
 
 
 class Outlet:
     """Stands in for the transport where responses are written.
 
+    flow: uvicorn's, which pauses and resumes both directions.
     still_sending: says whether the client may be in the middle of something that we do not want to read.
-    resume: makes the transport read again, if that was paused.
     """
 
     def __init__(
@@ -30,12 +53,14 @@ class Outlet:
         limits: Limits,
         loop: asyncio.AbstractEventLoop,
         *,
+        flow: FlowControl,
         still_sending: Callable[[], bool],
-        resume: Callable[[], None],
     ) -> None:
         self.transport, self.limits, self.loop = transport, limits, loop
-        self.still_sending, self.resume = still_sending, resume
+        self.flow, self.still_sending = flow, still_sending
         self.socket: socket.socket | None = transport.get_extra_info("socket")
+        self.encrypted = transport.get_extra_info("ssl_object") is not None
+        self.way: DirectWay | None = None
         self.sent = self.discarded = 0
         self.lingering = False
         self.timer: asyncio.TimerHandle | None = None
@@ -44,8 +69,39 @@ class Outlet:
         self.sent += len(data)
         self.transport.write(data)
 
+    async def drain(self) -> None:
+        """Until the client has taken enough that more may be written, or is gone."""
+        await self.flow.drain()
+
+    async def flush(self) -> None:
+        """Until all that was written is with the kernel."""
+        self.transport.set_write_buffer_limits(0)
+        try:
+            await self.flow.drain()
+        finally:
+            if not self.transport.is_closing():
+                self.transport.set_write_buffer_limits()
+
+    @contextmanager
+    def direct(self) -> Iterator[DirectWay]:
+        """A way past the transport, which must hold nothing (`flush`) and get nothing meanwhile."""
+        assert self.socket is not None
+        descriptor = os.dup(self.socket.fileno())
+        self.way = DirectWay(descriptor, self.loop, self.is_closing)
+        try:
+            yield self.way
+        finally:
+            self.way = None
+            os.close(descriptor)
+
     def is_closing(self) -> bool:
         return self.transport.is_closing()
+
+    def lost(self) -> None:
+        """The connection is gone: whoever waits to write stops waiting."""
+        self.stay_open()
+        if self.way:
+            self.way.wake.set()
 
     def close(self) -> None:
         """End the connection once everything written has left."""
@@ -61,7 +117,7 @@ class Outlet:
         self.lingering = True
         if self.transport.can_write_eof():  # not with TLS
             self.transport.write_eof()
-        self.resume()
+        self.flow.resume_reading()
         self.close_later()
 
     def discard(self, size: int) -> None:

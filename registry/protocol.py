@@ -16,17 +16,24 @@ import asyncio
 import enum
 import logging
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent, HTTPScope
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveEvent,
+    ASGISendEvent,
+    HTTPResponseBodyEvent,
+    HTTPScope,
+)
 from uvicorn.config import Config
 from uvicorn.protocols.http import flow_control, httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from registry import framing, refusals
+from registry.filesend import FileSender
 from registry.limits import Limits
 from registry.outlet import Outlet
 from registry.refusals import Refusal, Refused
@@ -36,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 PRIVATE: Sequence[object] = (httptools_impl, flow_control, ServerState)
 """What this module uses of uvicorn beyond its documentation. tests/registry/test_protocol.py knows the digests."""
+
+ZERO_COPY_SEND = "http.response.zerocopysend"
 
 CHUNK_FRAMING = 16
 """Bytes of a chunk that are free of charge: its size and two line ends. Go's reader allows the same."""
@@ -70,6 +79,7 @@ class RegistryCycle(RequestResponseCycle):
             on_response=protocol.on_response_complete,
         )
         self.limits = protocol.limits
+        self.outlet, self.files = protocol.outlet, protocol.files
         self.body_left = body_length
         self.chunks: list[bytes] = []
         self.held = 0
@@ -123,9 +133,26 @@ class RegistryCycle(RequestResponseCycle):
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == ZERO_COPY_SEND:
+            await self.send_file(message)
+            more = bool(message.get("more_body", False))
+            await super().send(HTTPResponseBodyEvent(type="http.response.body", body=b"", more_body=more))
+            return
         if message["type"] == "http.response.start" and self.more_body and not self.will_drain():
             self.keep_alive = False
         await super().send(message)
+
+    async def send_file(self, message: Mapping[str, Any]) -> None:
+        """Part of a file as part of the body (ASGI, "Zero Copy Send"); of an answer that has announced its length."""
+        count, offset = message["count"], message.get("offset") or 0
+        if self.scope["method"] == "HEAD" or not count or self.disconnected or self.transport.is_closing():
+            return
+        if not self.response_started or self.chunked_encoding or count > self.expected_content_length:
+            raise RuntimeError("a file can only be sent within the Content-Length of a response")
+        self.expected_content_length -= count
+        await self.files.send(self.outlet, message["file"].fileno(), offset, count)
+        if self.transport.is_closing():
+            self.disconnected = True  # whatever is missing is nobody's mistake
 
     def will_drain(self) -> bool:
         """Is the rest of the body short enough to be dropped for the sake of the connection?
@@ -141,7 +168,7 @@ class RegistryCycle(RequestResponseCycle):
 
 
 class RegistryProtocol(HttpToolsProtocol):
-    """See the module. `limits` and `watch` are shared by all connections of a server."""
+    """See the module. `limits`, `watch` and `files` are shared by all connections of a server."""
 
     cycle: RegistryCycle | None  # type: ignore[assignment] # the newest request
     parser: Any
@@ -155,9 +182,10 @@ class RegistryProtocol(HttpToolsProtocol):
         *,
         limits: Limits,
         watch: Watch,
+        files: FileSender,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.limits, self.watch = limits, watch
+        self.limits, self.watch, self.files = limits, watch, files
         self.phase = Phase.HEAD
         self.since = 0.0
         self.running: RegistryCycle | None = None  # the request that is being answered, or was last
@@ -176,8 +204,8 @@ class RegistryProtocol(HttpToolsProtocol):
             transport,
             self.limits,
             self.loop,
+            flow=self.flow,
             still_sending=lambda: self.phase in (Phase.BODY, Phase.DEAF),
-            resume=self.flow.resume_reading,
         )
         self.since = self.loop.time()
         self.watch.add(self)
@@ -189,7 +217,7 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.watch.remove(self)
-        self.outlet.stay_open()
+        self.outlet.lost()
         self.lose_requests()
         self.pipeline.clear()
         super().connection_lost(exc)
@@ -343,6 +371,7 @@ class RegistryProtocol(HttpToolsProtocol):
         self.overhead -= self.head_size + len(self.url) + FIELD_FRAMING * len(self.headers) + HEAD_FRAMING
         self.scope["method"], self.scope["http_version"] = method.decode("ascii"), version
         self.scope["raw_path"], self.scope["path"], self.scope["query_string"] = self.split_target()
+        self.scope["extensions"] = {ZERO_COPY_SEND: {}}
         cycle = RegistryCycle(
             self,
             self.scope,

@@ -23,6 +23,7 @@ from uvicorn import Config as UvicornConfig
 from uvicorn.server import ServerState
 
 from registry.config import Config
+from registry.filesend import FileSender
 from registry.lifespan import lifespan
 from registry.limits import Limits
 from registry.listeners import BACKLOG, listening, printable
@@ -201,6 +202,7 @@ class Server:
         """up: called once requests are answered."""
         self.loop = asyncio.get_running_loop()
         self.watch = Watch(self.loop, self.limits.sweep_interval)
+        self.files = FileSender(self.loop)
         if self.stop_early:
             return
         async with lifespan(self.app) as app_state:
@@ -214,6 +216,7 @@ class Server:
                 await self.end_listening(servers)
                 await self.end_requests()
                 self.date_timer.cancel()
+                self.files.close()
 
     def uvicorn_config(self) -> UvicornConfig:
         """Only what RegistryProtocol reads of it. The rest is done here, or not at all."""
@@ -236,7 +239,9 @@ class Server:
         loop = self.loop
 
         def protocol() -> RegistryProtocol:
-            return RegistryProtocol(config, self.state, app_state, loop, limits=self.limits, watch=self.watch)
+            return RegistryProtocol(
+                config, self.state, app_state, loop, limits=self.limits, watch=self.watch, files=self.files
+            )
 
         create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
         handshake = (self.limits.head_timeout or None) if self.tls else None
