@@ -4,6 +4,7 @@ Path -> endpoint -> method -> who asks -> may he -> which repository -> does it 
 a body is read before all of these have been answered. GET serves HEAD.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import quote
@@ -19,8 +20,9 @@ from registry.policy import ANONYMOUS, Access, Actor, decide
 from registry.routes import EndpointName, match
 from registry.services import Call, Handler, Services
 from registry.urls import Urls
+from storage.errors import Unsupported
 from storage.names import parse_name
-from storage.repository import Action
+from storage.repository import Action, Repository
 
 
 class Operation(NamedTuple):
@@ -55,6 +57,21 @@ OPERATIONS: dict[EndpointName, dict[str, Operation]] = {
 
 _GLOBAL = {"base": base.get_base, "catalog": base.get_catalog}
 _GLOBAL_METHODS = ("GET", "HEAD")
+
+
+def _check_offer(repository: Repository, action: Action, operations: Mapping[str, Operation]) -> None:
+    """Raises MethodNotAllowed, with what is left to do here, where the repository does not offer the action."""
+
+    def refusal(action: Action) -> Unsupported | None:
+        try:
+            repository.allow(action)
+        except Unsupported as exc:
+            return exc
+        return None
+
+    if (why := refusal(action)) is not None:
+        offered = [method for method, operation in operations.items() if refusal(operation.action) is None]
+        raise MethodNotAllowed(", ".join(offered), str(why)) from why
 
 
 class Dispatch:
@@ -92,7 +109,7 @@ class Dispatch:
         name = parse_name(found.name)
         actor = await self._authorize(request, operation.action, name)
         repository = services.resolve(name, query.get("ns"))
-        repository.allow(operation.action)
+        _check_offer(repository, operation.action, operations)
 
         def may(access: Access, other: str) -> bool:
             return self._decide(actor, access, other) == "allow"

@@ -64,8 +64,10 @@ class EndpointUnknown(RegistryError):
 
 
 class MethodNotAllowed(RegistryError):
-    def __init__(self, allow: str) -> None:
-        super().__init__(f"this endpoint offers {allow}", {"Allow": allow})
+    """allow: the methods that remain, "" for none (RFC 9110 section 10.2.1).   why: where it is not the endpoint's."""
+
+    def __init__(self, allow: str, why: str = "") -> None:
+        super().__init__(why or f"this endpoint offers {allow}", {"Allow": allow})
 
 
 class Unauthorized(RegistryError):

@@ -113,28 +113,35 @@ async def test_pushed_again_after_a_delete(world: World) -> None:
         assert (await api.get(f"{AT}/blobs/{LAYER_DIGEST}")).content == LAYER_DATA
 
 
-DELETES = [
-    Bad("42", f"delete-{what}", "DELETE", f"{AT}/{path}", 405, "UNSUPPORTED")
-    for what, path in {
-        "tag": "manifests/v1",
-        "manifest": f"manifests/{MANIFEST_DIGEST}",
-        "blob": f"blobs/{LAYER_DIGEST}",
-        "absent-tag": "manifests/nope",
-        "absent-manifest": f"manifests/{ABSENT}",
-        "absent-blob": f"blobs/{ABSENT}",
-    }.items()
-]
 TYPED = {"Content-Type": IMAGE}
+
+
+def not_offered(method: str, target: str, allow: str, body: bytes = b"") -> Bad:
+    """A request that the registry's mode does not have. allow: what is left."""
+    fields = TYPED if "/manifests/" in target else {}
+    return Bad("42", f"{method}-{target}", method, target, 405, "UNSUPPORTED", fields, body, allow)
+
+
+def deletes(manifest_allow: str) -> list[Bad]:
+    return [
+        *(
+            not_offered("DELETE", f"{AT}/manifests/{ref}", manifest_allow)
+            for ref in ("v1", MANIFEST_DIGEST, ABSENT, "no")
+        ),
+        *(not_offered("DELETE", f"{AT}/blobs/{digest}", "GET, HEAD") for digest in (LAYER_DIGEST, ABSENT)),
+    ]
+
+
 PUSHES = [
-    Bad("42", "upload", "POST", f"{AT}/blobs/uploads/", 405, "UNSUPPORTED"),
-    Bad("42", "push-at-once", "POST", f"{AT}/blobs/uploads/?digest={digest_of(b'x')}", 405, "UNSUPPORTED", body=b"x"),
-    Bad("42", "mount", "POST", f"/v2/b/blobs/uploads/?mount={LAYER_DIGEST}&from={NAME}", 405, "UNSUPPORTED"),
-    Bad("42", "status", "GET", f"{AT}/blobs/uploads/x", 405, "UNSUPPORTED"),
-    Bad("42", "chunk", "PATCH", f"{AT}/blobs/uploads/x", 405, "UNSUPPORTED", body=b"x"),
-    Bad("42", "close", "PUT", f"{AT}/blobs/uploads/x?digest={ABSENT}", 405, "UNSUPPORTED", body=b"x"),
-    Bad("42", "cancel", "DELETE", f"{AT}/blobs/uploads/x", 405, "UNSUPPORTED"),
-    Bad("42", "manifest", "PUT", f"{AT}/manifests/v1", 405, "UNSUPPORTED", TYPED, MANIFEST),
-    Bad("42", "tags", "PUT", f"{AT}/manifests/{MANIFEST_DIGEST}?tag=v2", 405, "UNSUPPORTED", TYPED, MANIFEST),
+    not_offered("POST", f"{AT}/blobs/uploads/", ""),
+    not_offered("POST", f"{AT}/blobs/uploads/?digest={digest_of(b'x')}", "", b"x"),
+    not_offered("POST", f"/v2/b/blobs/uploads/?mount={LAYER_DIGEST}&from={NAME}", ""),
+    not_offered("GET", f"{AT}/blobs/uploads/x", ""),
+    not_offered("PATCH", f"{AT}/blobs/uploads/x", "", b"x"),
+    not_offered("PUT", f"{AT}/blobs/uploads/x?digest={ABSENT}", "", b"x"),
+    not_offered("DELETE", f"{AT}/blobs/uploads/x", ""),
+    not_offered("PUT", f"{AT}/manifests/v1", "GET, HEAD", MANIFEST),
+    not_offered("PUT", f"{AT}/manifests/{MANIFEST_DIGEST}?tag=v2", "GET, HEAD", MANIFEST),
 ]
 
 
@@ -159,9 +166,10 @@ async def without_deletes(storage_config: StorageConfig) -> AsyncIterator[World]
         yield world
 
 
-@by_id(DELETES)
+@by_id(deletes("GET, HEAD, PUT"))
 async def test_deletes_off(without_deletes: World, case: Bad) -> None:
-    await refused(without_deletes, case)
+    response = await refused(without_deletes, case)
+    assert "storage.delete.enabled" in response.json()["errors"][0]["message"]
 
 
 @pytest.fixture
@@ -179,9 +187,10 @@ async def readonly(storage_config: StorageConfig) -> AsyncIterator[World]:
         yield World(Api(client), root_of(storage_config))
 
 
-@by_id([*DELETES, *PUSHES])
+@by_id([*deletes("GET, HEAD"), *PUSHES])
 async def test_read_only(readonly: World, case: Bad) -> None:
-    await refused(readonly, case)
+    response = await refused(readonly, case)
+    assert "storage.maintenance.readonly" in response.json()["errors"][0]["message"]
 
 
 async def test_read_only_is_pulled_from(readonly: World) -> None:
