@@ -4,11 +4,20 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from registry.app import create_app
+from registry.config import Config
+from registry.config.model import StorageConfig
+from registry.lifespan import lifespan
+from storage import layout
+from storage.content import ContentStore
+from storage.drivers import create
+from storage.purge import purge_uploads
 from tests import rawsocket
 from tests.api import Api, digest_of, error_of, in_pieces, with_query
 from tests.behaviour.table import ABSENT, LAYER_DIGEST, NAME, Bad, Wire, World, by_id
@@ -517,3 +526,23 @@ async def test_row_65_empty_blob(api: Api, algorithm: str) -> None:
     assert (got.status_code, got.content, got.headers["Content-Length"]) == (200, b"", "0")
     head = await api.http.head(f"/v2/{NAME}/blobs/{digest}")
     assert (head.status_code, head.headers["Content-Length"]) == (200, "0")
+
+
+async def test_row_66_sessions_that_nobody_uses(tmp_path: Path) -> None:
+    """Each is two small objects, and the purge takes them all, but no image."""
+    parameters = {"rootdirectory": str(tmp_path)}
+    app = create_app(Config(storage=StorageConfig(driver="filesystem", parameters=parameters)))
+    async with (
+        lifespan(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as client,
+    ):
+        world = await World(Api(client), tmp_path).begin()
+        before = await world.seen()
+        locations = [await world.api.start(NAME) for _ in range(50)]
+        assert len(world.files() - before["files"]) == 2 * len(locations)
+        store = ContentStore(create("filesystem", {**parameters, "scratch": layout.SCRATCH}))
+        assert (await purge_uploads(store, 3600.0)).sessions == 0
+        assert (await purge_uploads(store, -3600.0)).sessions == len(locations)  # as if an hour had passed
+        await store.aclose()
+        assert await world.seen() == before
+        assert error_of(await client.get(locations[0])) == (404, "BLOB_UPLOAD_UNKNOWN")
