@@ -28,12 +28,14 @@ class Fault:
     """call: the how-manieth of the calls that count fails, and with `lasting` every one behind it.
 
     full: no space is left: only what needs some counts and fails. fired: how many calls it has hit.
+    crash: `lasting` is how a killed process looks to its store: nothing more comes. Another process goes on.
     """
 
     call: int
     moment: Moment = "before"
     lasting: bool = False
     full: bool = False
+    crash: bool = False
     counted: int = 0
     fired: int = 0
 

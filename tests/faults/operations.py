@@ -38,12 +38,16 @@ Step = Callable[["Client"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Operation:
-    """prepare: without faults. run: with them. reads: it changes nothing that a client sees."""
+    """prepare: without faults. run: with them. reads: it changes nothing that a client sees.
+
+    keeps: what was prepared is there all the time.
+    """
 
     name: str
     run: Step
     prepare: Step | None = None
     reads: bool = False
+    keeps: bool = True
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Client:
     """http: meets the faults. api: does not: for getting ready, and for looking at what is there.
 
     expected_fault: the status that a fault is answered with; None: nobody may notice (a pull from a full disk).
+    restart: called once a fault was met: the registry that met it is never asked again.
     """
 
     http: httpx.AsyncClient
@@ -58,6 +63,7 @@ class Client:
     driver: FaultyDriver
     operation: Operation
     expected_fault: int | None = 503
+    restart: Callable[[], Awaitable[None]] | None = None
     met: bool = field(default=False, init=False)
 
     async def send(self, method: str, path: str, *expected: int, **more: Any) -> httpx.Response:
@@ -97,6 +103,8 @@ class Client:
             assert response.headers["Retry-After"].isdigit()
             if method != "HEAD":
                 assert error_of(response)[1] == "UNAVAILABLE"
+        if self.restart is not None:
+            await self.restart()
         return None
 
     async def upload(self, location: str, data: bytes, closing: str = "", offset: int = 0) -> httpx.Response:
@@ -130,7 +138,11 @@ class Client:
         return response
 
     async def check_whole(self) -> None:
-        """I2, I3, I4: whatever was interrupted, what is there is whole, and what is listed is there."""
+        """I1 to I4: what was acknowledged is there; what else is there is whole, and what is listed pulls."""
+        if self.operation.prepare is not None and self.operation.keeps:
+            assert (await self.api.get(f"/v2/{NAME}/manifests/{digest_of(OLD)}")).content == OLD
+            assert (await self.api.get(f"/v2/{NAME}/blobs/{digest_of(LAYER)}")).content == LAYER
+            assert "t" in await self.api.tags(NAME)
         for data in (CONFIG, LAYER, OTHER, EMPTY):
             found = await self.api.get(f"/v2/{NAME}/blobs/{digest_of(data)}")
             assert found.status_code in (200, 404), found.text
@@ -149,6 +161,15 @@ class Client:
         for found_referrer in await self.api.referrers(NAME, digest_of(OLD)):
             found = await self.api.get(f"/v2/{NAME}/manifests/{found_referrer['digest']}")
             assert found.status_code == 200
+
+
+class Current(httpx.AsyncBaseTransport):
+    """Requests go to the registry that runs now."""
+
+    inner: httpx.AsyncBaseTransport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self.inner.handle_async_request(request)
 
 
 class Calm(httpx.AsyncBaseTransport):
@@ -280,5 +301,5 @@ OPERATIONS = [
     Operation("put-by-digest", put_by_digest, prepare_image),
     Operation("pull", pull, prepare_image, reads=True),
     Operation("list", look, prepare_referrers, reads=True),
-    Operation("delete", delete, prepare_referrers),
+    Operation("delete", delete, prepare_referrers, keeps=False),
 ]

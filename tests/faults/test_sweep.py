@@ -24,13 +24,14 @@ from storage.purge import purge_uploads
 from tests.api import Api
 
 from .faulty import Fault, FaultyDriver
-from .operations import OPERATIONS, Calm, Client, Operation
+from .operations import OPERATIONS, Calm, Client, Current, Operation
 
 MOMENTS: dict[str, Callable[[int], Fault]] = {
     "before": lambda call: Fault(call),
     "after": lambda call: Fault(call, "after"),
     "halfway": lambda call: Fault(call, "halfway"),
     "outage": lambda call: Fault(call, lasting=True),
+    "crash": lambda call: Fault(call, lasting=True, crash=True),
     "full": lambda call: Fault(call, lasting=True, full=True),
 }
 
@@ -63,17 +64,25 @@ async def meets_fault(
     operation: Operation, fault: Fault, store: StorageDriver, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
     """Run the operation with the fault; was it met?"""
-    driver = FaultyDriver(store)
+    driver, current = FaultyDriver(store), Current()
     monkeypatch.setitem(drivers._BUILT_IN, "faulty", lambda parameters: driver)
-    app = create_app(Config(storage=StorageConfig(driver="faulty", parameters={}, delete=DeleteConfig(enabled=True))))
+    config = Config(storage=StorageConfig(driver="faulty", parameters={}, delete=DeleteConfig(enabled=True)))
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(lifespan(app))
-        transport = httpx.ASGITransport(app)
+
+        async def start() -> None:
+            """A registry that knows what is stored, and nothing else."""
+            app = create_app(config)
+            await stack.enter_async_context(lifespan(app))
+            current.inner = httpx.ASGITransport(app)
+
+        await start()
         http, calm = [
             await stack.enter_async_context(httpx.AsyncClient(transport=way, base_url="http://registry"))
-            for way in (transport, Calm(transport, driver))
+            for way in (current, Calm(current, driver))
         ]
-        client = Client(http, Api(calm), driver, operation, expected_status(operation, fault))
+        client = Client(
+            http, Api(calm), driver, operation, expected_status(operation, fault), start if fault.crash else None
+        )
         if operation.prepare is not None:
             await operation.prepare(client)
         driver.fault = fault
