@@ -60,3 +60,14 @@ interop: $(STAMP) .tools/bin/distribution ## our folders served by CNCF distribu
 
 crash: $(STAMP) ## kill -9 the registry 200 times during pushes, and every fault; `make test` has a short round
 	MOORAGE_KILLS=200 MOORAGE_SWEEP=all $(BIN)/python -m pytest -s tests/crash tests/faults $(ARGS)
+
+# A peer that does not build costs a line here and a column that says so, not the run.
+.PHONY: bench bench-packages
+bench: $(STAMP) ## benchmarks beside the peers, up to 90 minutes; QUICK=1 about 15; ONLY=pull,push some suites; WORK=FOLDER
+	-@$(MAKE) --no-print-directory .tools/bin/distribution
+	$(BIN)/python -m pytest --quiet benchmarks
+	$(BIN)/python -m benchmarks $(if $(QUICK),--scale quick) $(if $(ONLY),--only '$(ONLY)') $(if $(WORK),--work '$(WORK)') $(ARGS)
+
+bench-packages: $(STAMP) ## install what `make bench` needs: wrk, nginx, docker-registry (as root), and matplotlib
+	benchmarks/install.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
