@@ -82,14 +82,18 @@ async def one_round(models: list[Model], rng: random.Random, process: "subproces
     """Look at what the last round left, then push until the registry dies."""
     killer = Killer(process, rng)
     async with client(port) as http:
-        for model in models:
-            old = rng.sample(sorted(model.blobs), min(2, len(model.blobs)))
-            await Looker(model, http).look({*model.touched, *old})
-            model.touched.clear()
+        await asyncio.gather(*(look_again(model, rng, http) for model in models))
     async with client(port) as http:
         pushers = [Pusher(model, http, random.Random(rng.random()), killer.count) for model in models]
         await asyncio.gather(*(pusher.work() for pusher in pushers))
     await killer.killed.wait()
+
+
+async def look_again(model: Model, rng: random.Random, http: httpx.AsyncClient) -> None:
+    """At what was touched since the last look, and at a few others, as long as they may be there."""
+    old = rng.sample(sorted(model.blobs), min(2, len(model.blobs)))
+    touched, model.touched = model.touched, set()
+    await Looker(model, http).look({*touched, *old})
 
 
 async def last_look(models: list[Model], rng: random.Random, config: Path, port: int, log: Path) -> None:
