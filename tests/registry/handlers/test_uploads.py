@@ -252,15 +252,20 @@ async def test_resume_after_a_broken_patch(wire: tuple[Api, str, int], framing: 
     with rawsocket.connected(host, port) as client:
         client.send(rawsocket.request("PATCH", location, "Content-Range: 1024-3071", *fields) + body)
         client.half_close()
-        assert client.rest() == b""  # the server is through with it
-    status = await api.http.get(location)
-    assert status.status_code == 204
-    stored = int(status.headers["Range"].removeprefix("0-")) + 1
-    assert stored in (1024, 2048)
-    response = await patched(api, status.headers["Location"], DATA[stored:], stored)
-    assert (response.status_code, response.headers["Range"]) == (202, "0-3071")
+        assert client.rest() == b""
+    answer = await api.http.get(location)
+    assert answer.status_code == 204
+    for _ in range(100):
+        stored = int(answer.headers["Range"].removeprefix("0-")) + 1
+        assert stored in (1024, 2048)
+        answer = await patched(api, answer.headers["Location"], DATA[stored:], stored)
+        if answer.status_code == 202:
+            break
+        # what had arrived before the connection broke was still on its way to the disk when we asked
+        assert error_of(answer) == (416, "BLOB_UPLOAD_INVALID")
+    assert answer.headers["Range"] == "0-3071"
     await whole(
-        api, await api.http.put(with_query(response.headers["Location"], digest=digest_of(DATA))), digest_of(DATA)
+        api, await api.http.put(with_query(answer.headers["Location"], digest=digest_of(DATA))), digest_of(DATA)
     )
 
 
