@@ -160,6 +160,8 @@ class LocalRepository:
             await self._tags.set(tag, digest, precondition)
         if tags:
             await self._keep_revision(digest)
+        if subject is not None:
+            await self._referrers.keep(subject, digest)
         return PutManifest(digest, subject, absent)
 
     async def delete_manifest(self, digest: Digest) -> None:
@@ -171,6 +173,8 @@ class LocalRepository:
         manifest = parse_stored(stored.body)
         if manifest.subject is not None:
             await self._referrers.remove(manifest.subject.digest, digest)
+            if await self._has_revision(digest):  # pushed again meanwhile, and perhaps before its entry went
+                await self._referrers.add(manifest.subject.digest, digest)
 
     async def delete_tag(self, tag: Tag) -> None:
         await self._tags.delete(tag)
@@ -183,11 +187,15 @@ class LocalRepository:
 
     async def _keep_revision(self, digest: Digest) -> None:
         """Write the revision again if a delete of the same manifest came between it and the tag."""
-        link = layout.revision_link(self.name, digest)
+        if not await self._has_revision(digest):
+            await write_link(self._driver, layout.revision_link(self.name, digest), digest)
+
+    async def _has_revision(self, digest: Digest) -> bool:
         try:
-            await self._driver.head(link)
+            await self._driver.head(layout.revision_link(self.name, digest))
         except ObjectNotFound:
-            await write_link(self._driver, link, digest)
+            return False
+        return True
 
     async def _check_presence(self, manifest: Manifest) -> tuple[Digest, ...]:
         """What the manifest names and is not here, where the rules allow that.

@@ -37,6 +37,13 @@ class Referrers:
     async def add(self, subject: Digest, referrer: Digest) -> None:
         await write_link(self._driver, layout.referrer_link(self._name, subject, referrer), referrer)
 
+    async def keep(self, subject: Digest, referrer: Digest) -> None:
+        """Add it again if a delete of the same manifest has removed it since."""
+        try:
+            await self._driver.head(layout.referrer_link(self._name, subject, referrer))
+        except ObjectNotFound:
+            await self.add(subject, referrer)
+
     async def remove(self, subject: Digest, referrer: Digest) -> None:
         await self._driver.delete(layout.referrer_link(self._name, subject, referrer))
 
