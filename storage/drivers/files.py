@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from storage.driver import ObjectInfo, check_key
 from storage.drivers import folders
+from storage.drivers.cached import LARGEST, open_cached, read_cached
 from storage.drivers.growing import flocked, open_regular, regular
 from storage.drivers.oserrors import translated
 from storage.drivers.scratch import Scratch, remove_tree
@@ -68,6 +69,35 @@ class FileTree:
         """The file and its size."""
         fd, size = open_regular(self.path(key), key, os.O_RDONLY)
         return io.FileIO(fd, "rb"), size
+
+    def open_at_once(self, key: str) -> tuple[io.FileIO, int]:
+        """As `open`. Raises BlockingIOError where that may wait for the disk."""
+        fd = open_cached(self.path(key))
+        try:
+            size = regular(os.fstat(fd), key).st_size
+            return io.FileIO(fd, "rb"), size
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def read_at_once(self, key: str, limit: int) -> bytes:
+        """As `read`, of a few KiB. Raises BlockingIOError where that may wait for the disk, or takes long."""
+        fd = open_cached(self.path(key))
+        try:
+            size = regular(os.fstat(fd), key).st_size
+            if size > min(limit, LARGEST):
+                raise BlockingIOError
+            return read_cached(fd, 0, size)
+        finally:
+            os.close(fd)
+
+    def stat_at_once(self, key: str) -> os.stat_result:
+        """As `stat`. Raises BlockingIOError where that may wait for the disk."""
+        fd = open_cached(self.path(key))
+        try:
+            return regular(os.fstat(fd), key)
+        finally:
+            os.close(fd)
 
     def read(self, key: str, limit: int) -> bytes:
         file, size = self.open(key)
