@@ -764,7 +764,8 @@ class StageContract(_Fixtures):
 
         async def broken() -> AsyncIterator[bytes]:
             yield data[:CHUNK]
-            yield data[CHUNK:]
+            yield data[CHUNK:-5]
+            yield data[-5:]
             raise ClientGone
 
         stage, tap = await driver.begin("a"), Tapped()
