@@ -183,12 +183,14 @@ async def mount(driver: StorageDriver, target: RepositoryName, digest: Digest, s
         data = digest
         if source is not None:
             data = await read_link(driver, layout.layer_link(source, digest))
-        await driver.head(layout.blob_data(data))
+        info = await driver.head(layout.blob_data(data))
     except ObjectNotFound as exc:
         raise BlobUnknown(digest) from exc
     if data != digest:
         # a link by distribution from a sha512 name to sha256 data: its garbage collector would delete such data
         raise BlobUnknown(digest)
+    if info.size == 0 and digest != Digest.of(b"", digest.algorithm):
+        raise BlobUnknown(digest)  # emptied by a crash: the client now uploads it, and so heals it everywhere
     await write_link(driver, layout.layer_link(target, digest), digest)
 
 

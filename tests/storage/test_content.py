@@ -64,6 +64,7 @@ async def test_nothing(content: ContentStore) -> None:
     assert (page.names, page.more) == ([], False)
 
 
+@pytest.mark.slow
 async def test_every_page_size_over_nasty_names(content: ContentStore, backing: StorageDriver) -> None:
     for name in NASTY:
         await mark(backing, name)
@@ -72,6 +73,7 @@ async def test_every_page_size_over_nasty_names(content: ContentStore, backing: 
         assert await pages(content, limit) == expected
 
 
+@pytest.mark.slow
 async def test_from_any_place(content: ContentStore, backing: StorageDriver) -> None:
     """`last` need not exist any more, nor be a name at all."""
     for name in NASTY:
@@ -98,6 +100,7 @@ async def test_from_any_place(content: ContentStore, backing: StorageDriver) -> 
         assert page.names == [name for name in expected if name.split("/") > after.split("/")], after
 
 
+@pytest.mark.slow
 async def test_the_deepest_name(content: ContentStore, backing: StorageDriver) -> None:
     deepest = "/".join("x" * 128)
     for name in ("x", deepest, "y"):
@@ -125,6 +128,7 @@ async def test_what_is_no_repository(
     assert [name async for name in content.repositories()] == ["a", "only/blobs", "only/uploads"]
 
 
+@pytest.mark.slow
 async def test_a_page_costs_what_is_on_it(content: ContentStore, backing: StorageDriver, record: Record) -> None:
     """S1: the work for a page depends on the page, not on n, and not on what comes behind it."""
     for number in range(60):
@@ -144,6 +148,7 @@ component = st.from_regex(r"[a-c](?:[-._][a-c])?", fullmatch=True)
 names = st.lists(component, min_size=1, max_size=4).map("/".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sets(names, max_size=12), st.integers(1, 5), names)
 async def test_pages_are_the_whole_in_order(found: set[str], limit: int, after: str) -> None:

@@ -331,6 +331,7 @@ async def consistent(repository: LocalRepository) -> None:
         assert (await repository.get_manifest(found.digest)).body == WITH_SUBJECT
 
 
+@pytest.mark.slow
 async def test_f2_a_fault_at_any_write_of_a_push_and_a_delete(backing: StorageDriver) -> None:
     """After each the registry is whole, and doing it again succeeds."""
     plain = ContentStore(backing, rescan=None).repository(NAME)

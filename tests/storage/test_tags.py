@@ -166,6 +166,7 @@ async def test_pages_at_their_borders(repository: LocalRepository) -> None:
         assert await names(repository, after) == [tag for tag in tags if tag > after]
 
 
+@pytest.mark.slow
 async def test_many_tags_at_once(repository: LocalRepository) -> None:
     tags = tuple(Tag(f"t{n}") for n in range(50))
     await repository.put_manifest(digest(0), IMAGE_INDEX, manifest(0), tags)
@@ -298,6 +299,7 @@ async def test_i3_a_tag_never_names_nothing(stores: Stores, seed: int) -> None:
         assert (await stores.plain.get_manifest(stored.digest)).body == stored.body
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(reason="needs StorageDriver.delete(key, if_version=...): get and delete_tree are two steps")
 async def test_i1_a_put_survives_the_delete_of_what_the_tag_named_before() -> None:
     """v1 moves from one manifest to the next while the old one is deleted: in any order v1 must name the new one."""

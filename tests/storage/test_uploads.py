@@ -22,6 +22,7 @@ from storage.errors import (
 )
 from storage.links import write_link
 from storage.local import LocalRepository
+from storage.names import RepositoryName
 from storage.repository import UploadSession
 from storage.uploads import RunningHashes
 from tests.api import in_pieces
@@ -399,6 +400,22 @@ async def test_mount_of_what_is_not_there(
         with pytest.raises(BlobUnknown):
             await repository.mount_blob(digest, source)
     assert record.written() == []
+
+
+@pytest.mark.parametrize("source", [OTHER, None], ids=["from", "anywhere"])
+async def test_f25_an_emptied_blob_is_not_mounted(
+    content: ContentStore, repository: LocalRepository, backing: StorageDriver, source: RepositoryName | None
+) -> None:
+    """The client uploads it instead, and it is whole again."""
+    await push_blob(content.repository(OTHER), DATA)
+    await backing.put(layout.blob_data(DIGEST), b"")
+    with pytest.raises(BlobUnknown):
+        await repository.mount_blob(DIGEST, source)
+    await push_blob(repository, DATA)
+    assert await read_blob(content.repository(OTHER), DIGEST) == DATA
+    for algorithm in ("sha256", "sha512"):
+        empty = await push_blob(content.repository(OTHER), b"", algorithm)
+        await repository.mount_blob(empty, source)
 
 
 async def test_aliases_are_read_and_never_written(
