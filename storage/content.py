@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from storage import layout
 from storage.driver import StorageDriver
 from storage.errors import NameInvalid
+from storage.facts import ManifestCache
 from storage.local import LocalRepository
 from storage.names import RepositoryName, parse_name
 from storage.rules import ManifestRules
@@ -36,10 +37,13 @@ class ContentStore:
         self._rules = rules or ManifestRules()
         self._rescan = rescan
         self._hashes = RunningHashes()
+        self._known = ManifestCache()
 
     def repository(self, name: RepositoryName) -> LocalRepository:
         """Any name: whether the repository exists shows when it is used."""
-        return LocalRepository(name, self.driver, hashes=self._hashes, rules=self._rules, rescan=self._rescan)
+        return LocalRepository(
+            name, self.driver, hashes=self._hashes, known=self._known, rules=self._rules, rescan=self._rescan
+        )
 
     async def list_repositories(self, after: str, limit: int) -> RepositoryPage:
         """At most `limit` repositories behind `after`. Order: by component, so a, a/b, a-b, as distribution's."""

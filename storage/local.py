@@ -18,6 +18,7 @@ from storage.errors import (
     ObjectNotFound,
     Unavailable,
 )
+from storage.facts import ManifestCache
 from storage.links import read_link, write_link
 from storage.manifest import Descriptor, Manifest, parse, parse_stored, sniff
 from storage.names import Reference, RepositoryName, Tag
@@ -44,12 +45,14 @@ class LocalRepository:
         driver: StorageDriver,
         *,
         hashes: RunningHashes,
+        known: ManifestCache,
         rules: ManifestRules,
         rescan: float | None,
         url_expires: float = 1200.0,
     ) -> None:
         self.name = name
         self._driver = driver
+        self._known = known
         self._rules = rules
         self._url_expires = url_expires
         self._tags = Tags(name, driver)
@@ -125,13 +128,22 @@ class LocalRepository:
             else:
                 # the link lies in this repository and was written last: it needs no revision to vouch for it
                 digest = await self._tags.get(reference)
-            body = await self._driver.read(layout.blob_data(digest))
+            stored = self._known.get(digest) or await self._read_manifest(digest)
         except ObjectNotFound as exc:
             raise ManifestUnknown(reference) from exc
+        if isinstance(reference, Digest) and reference != digest:  # an alias of distribution's
+            return StoredManifest(reference, stored.media_type, stored.body)
+        return stored
+
+    async def _read_manifest(self, digest: Digest) -> StoredManifest:
+        """Raises ObjectNotFound; Unavailable where the bytes are not those of the digest."""
+        body = await self._driver.read(layout.blob_data(digest))
         if Digest.of(body, digest.algorithm) != digest:
-            raise Unavailable(f"manifest {reference} is damaged in storage; push it again")
+            raise Unavailable(f"manifest {digest} is damaged in storage; push it again")
         media_type = await asyncio.to_thread(sniff, body) if len(body) > _IN_LOOP else sniff(body)
-        return StoredManifest(reference if isinstance(reference, Digest) else digest, media_type, body)
+        stored = StoredManifest(digest, media_type, body)
+        self._known.keep(stored)
+        return stored
 
     async def put_manifest(
         self,

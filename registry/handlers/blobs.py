@@ -21,6 +21,9 @@ from storage.ranges import RangeRequest
 _TYPE = "application/octet-stream"
 """Always: a blob's own type is in the manifest, and a browser must not interpret what anybody has pushed."""
 
+_SMALL = 64 << 10
+"""Bytes: up to here a body is cheaper at once than in a stream; configs are, and most of what is asked for by range."""
+
 _FOREVER = "max-age=31536000"
 
 
@@ -58,10 +61,13 @@ async def _send(call: Call, digest: Digest, ranges: tuple[RangeRequest, ...], he
         return await _send_parts(call, digest, ranges, headers)
     reader = await call.repository.open_blob(digest, ranges[0] if ranges else None)
     headers["Content-Length"] = str(len(reader.span))
-    if not ranges:
-        return BlobResponse(reader, 200, headers)
-    headers["Content-Range"] = content_range(reader.span, reader.size)
-    return BlobResponse(reader, 206, headers)
+    if ranges:
+        headers["Content-Range"] = content_range(reader.span, reader.size)
+    status = 206 if ranges else 200
+    if len(reader.span) > _SMALL:
+        return BlobResponse(reader, status, headers)
+    async with reader:
+        return Response(await reader.read(_SMALL), status, headers)
 
 
 async def _send_parts(

@@ -1,0 +1,42 @@
+"""Facts that can never change, kept in memory with a bound: what a digest stands for.
+
+Whether a repository holds something is no such fact: links are read afresh every time, so a delete holds at once and in
+every process. Here are only the bytes and the type of a manifest, which its digest fixes.
+"""
+
+from collections import OrderedDict
+
+from storage.digest import Digest
+from storage.repository import StoredManifest
+
+_ENTRY_OVERHEAD = 512
+"""Bytes: about what the objects around a body take."""
+
+
+class ManifestCache:
+    """Manifests by digest, the least recently used dropped first.
+
+    capacity: bytes of all of them.   largest: bytes of one; larger ones are rare and would push out many.
+    """
+
+    def __init__(self, capacity: int = 32 << 20, largest: int = 1 << 20) -> None:
+        self._found: OrderedDict[Digest, StoredManifest] = OrderedDict()
+        self._capacity = capacity
+        self._largest = largest
+        self.size = 0
+
+    def get(self, digest: Digest) -> StoredManifest | None:
+        found = self._found.get(digest)
+        if found is not None:
+            self._found.move_to_end(digest)
+        return found
+
+    def keep(self, manifest: StoredManifest) -> None:
+        """manifest: whose body has been compared with its digest."""
+        if manifest.digest in self._found or len(manifest.body) > self._largest:
+            return
+        self._found[manifest.digest] = manifest
+        self.size += len(manifest.body) + _ENTRY_OVERHEAD
+        while self.size > self._capacity:
+            _, dropped = self._found.popitem(last=False)
+            self.size -= len(dropped.body) + _ENTRY_OVERHEAD
