@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ from tests.rawsocket import PATIENCE, RawConnection, Response, Truncated, connec
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 MIB = 1 << 20
 BRIEF = Limits(head_timeout=0.2, stall_timeout=0.2, keep_alive=0.2, min_rate=1024, discard_timeout=0.2)
-"""Time-outs that a test can wait for."""
+"""Time-outs that a test can wait for, where the client is to be ended."""
+PATIENT = replace(BRIEF, head_timeout=0.6, stall_timeout=0.6, keep_alive=0.6)
+"""The same where it must not be, so that a busy machine does not end it."""
 
 
 class App:
@@ -47,7 +50,7 @@ class App:
             return
         self.events.put(("request", scope["method"], scope["raw_path"]))
         action = scope["path"].split("/")[1]
-        behave = getattr(self, action) if action in ("early", "fail", "large", "stream", "wait") else self.echo
+        behave = getattr(self, action) if action in ("early", "fail", "large", "late", "stream", "wait") else self.echo
         await behave(scope, receive, send)
 
     async def echo(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,6 +71,11 @@ class App:
         """Write query_string bytes at once, and be done."""
         await self.read(receive)
         await answer(send, 200, bytes(int(scope["query_string"])))
+
+    async def late(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look at the body only after release()."""
+        await self.released.wait()
+        await self.echo(scope, receive, send)
 
     async def early(self, scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, 413, b"too large")
@@ -307,7 +315,7 @@ ACCEPTED: dict[str, tuple[bytes, dict[str, Any]]] = {
     "empty lines first": (b"\r\n\r\n" + request(), {"size": 0}),
     "length": (request("PUT", "/x", body=b"hello"), {"method": "PUT", "size": 5}),
     "chunks": (chunked(b"5\r\nhello\r\n1;a=b\r\n!\r\n0\r\nX-T: u\r\n\r\n"), {"size": 6}),
-    "a thousand chunks of a byte": (chunked(b"1\r\na\r\n" * 1000 + b"0\r\n\r\n"), {"size": 1000}),
+    "20,000 chunks of a byte": (chunked(b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n"), {"size": 20_000}),
     "Transfer-Encoding: Chunked": (
         request("PUT", "/", "Transfer-Encoding: Chunked") + b"1\r\na\r\n0\r\n\r\n",
         {"size": 1},
@@ -359,6 +367,22 @@ def test_nothing_is_written_into_a_running_response(served: Served) -> None:
         assert client.rest() == b""
 
 
+def test_malformed_body_of_a_request_that_is_not_its_turn(served: Served) -> None:
+    """An answer here would be taken for the answer to the first request."""
+    with served.connect() as client:
+        client.send(request("GET", "/wait") + chunked(b"XX"))
+        assert client.rest() == b""
+
+
+def test_malformed_body_behind_the_start_of_its_answer(served: Served) -> None:
+    with served.connect() as client:
+        client.send(request("PUT", "/stream?100000000", *CHUNKED))
+        client.exactly(100_000)
+        client.send_until_closed(b"XX")
+        with pytest.raises(Truncated):
+            client.exactly(100_000_000)
+
+
 # Many requests on one connection.
 
 
@@ -367,6 +391,14 @@ def test_keep_alive(served: Served) -> None:
         for body in (b"", b"hello", b"x" * MIB, b""):
             client.send(request("PUT", "/", body=body))
             assert json.loads(client.response().body)["size"] == len(body)
+
+
+def test_framing_does_not_add_up(served: Served) -> None:
+    """The limit for trailers holds for each request of a connection, not for all of them."""
+    with served.connect() as client:
+        for _ in range(10):
+            client.send(chunked(b"0\r\nX-T: " + b"a" * 10_000 + b"\r\n\r\n"))
+            assert client.response().status == 200
 
 
 def test_pipelined(served: Served) -> None:
@@ -493,6 +525,17 @@ def test_early_answer_to_a_short_body_keeps_the_connection(served: Served) -> No
         assert response.status == 413
         assert "connection" not in response.headers
         client.send(b"hello" + request("GET", "/next"))
+        assert client.response().status == 200
+
+
+@pytest.mark.slow
+def test_early_answer_to_a_short_body_that_came_in_time(serve: Serve) -> None:
+    with serve(Limits(discard_timeout=0.4)) as served, served.connect() as client:
+        client.send(request("PUT", "/early", "Content-Length: 5"))
+        assert client.response().status == 413
+        client.send(b"hello")
+        threading.Event().wait(0.6)
+        client.send(request())
         assert client.response().status == 200
 
 
@@ -643,6 +686,32 @@ def test_silent_client_is_ended(serve: Serve, name: str) -> None:
         assert 0.15 < time.monotonic() - began < 5
 
 
+def test_empty_lines_do_not_keep_a_connection(serve: Serve) -> None:
+    """They are the beginning of a head, so it is not the time of an idle connection that holds."""
+    with serve(replace(BRIEF, keep_alive=0)) as served, served.connect() as client:
+        client.send(request())
+        assert client.response().status == 200
+        client.send(b"\r\n")
+        assert client.rest() == b""
+
+
+def test_client_that_does_not_close_after_a_refusal(serve: Serve) -> None:
+    with serve(BRIEF) as served, served.connect() as client:
+        client.send(b"not HTTP\r\n\r\n")
+        assert client.response().status == 400
+        wait_until(lambda: open_connections(served) == 0)
+
+
+def test_stalled_reader_of_what_the_kernel_holds(serve: Serve) -> None:
+    """Nothing is left in this process, but the client has not taken it."""
+    with serve(replace(BRIEF, keep_alive=0)) as served, served.connect(window=1 << 12) as client:
+        client.send(request("GET", "/large?400000"))
+        wait_until(lambda: open_connections(served) == 1)
+        wait_until(lambda: open_connections(served) == 0)
+        with pytest.raises(Truncated):
+            client.response()
+
+
 @pytest.mark.parametrize(
     "start", [b"GET / HTTP/1.1\r\nX-A: ", request("PUT", "/", "Content-Length: 100000")], ids=["head", "body"]
 )
@@ -656,13 +725,13 @@ def test_trickling_client_is_ended(serve: Serve, start: bytes) -> None:
 
 @pytest.mark.slow
 def test_slow_but_steady_upload_goes_on(serve: Serve) -> None:
-    """20 kB/s for three times the time-out."""
-    with serve(BRIEF) as served, served.connect() as client:
-        client.send(request("PUT", "/", "Content-Length: 12000"))
-        for _ in range(60):
-            client.send(bytes(200))
-            threading.Event().wait(0.01)
-        assert json.loads(client.response().body)["size"] == 12_000
+    """20 kB/s for more than twice the time-out."""
+    with serve(PATIENT) as served, served.connect() as client:
+        client.send(request("PUT", "/", "Content-Length: 30000"))
+        for _ in range(75):
+            client.send(bytes(400))
+            threading.Event().wait(0.02)
+        assert json.loads(client.response().body)["size"] == 30_000
 
 
 def test_stalled_download_is_ended(serve: Serve) -> None:
@@ -687,34 +756,53 @@ def test_stalled_reader_of_a_finished_response_is_ended(serve: Serve, version: s
 
 @pytest.mark.slow
 def test_slow_but_steady_download_goes_on(serve: Serve) -> None:
-    with serve(BRIEF) as served, served.connect(window=1 << 12) as client:
-        client.send(request("GET", f"/stream?{256 << 10}"))
+    """200 kB/s for more than twice the time-out."""
+    with serve(PATIENT) as served, served.connect(window=1 << 12) as client:
+        client.send(request("GET", f"/stream?{300_000}"))
         got = 0
-        while got < 256 << 10:
+        while got < 300_000:
             got += len(client.socket.recv(4000))
-            threading.Event().wait(0.01)
+            threading.Event().wait(0.02)
 
 
 @pytest.mark.slow
 def test_waiting_for_the_application_never_counts(serve: Serve) -> None:
-    """Four times the time-outs, with half of the next head on the line."""
-    with serve(BRIEF) as served, served.connect() as client:
+    """Twice the time-outs, with half of the next head on the line."""
+    with serve(PATIENT) as served, served.connect() as client:
         client.send(request("GET", "/wait") + b"GET / HTTP/1.1\r\n")
-        threading.Event().wait(0.8)
+        threading.Event().wait(1.2)
         served.app.release()
         assert client.response().body == b"released"
+        threading.Event().wait(0.2)
         client.send(b"Host: a\r\n\r\n")
         assert client.response().status == 200
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("expect", [(), ("Expect: 100-continue",)], ids=["body", "expect"])
+def test_waiting_for_the_application_to_read_never_counts(serve: Serve, expect: tuple[str, ...]) -> None:
+    limits = replace(PATIENT, body_high_water=1 << 16)
+    with serve(limits) as served, served.connect() as client:
+        size = 16 * MIB
+        client.send(request("PUT", "/late", f"Content-Length: {size}", *expect))
+        sender = threading.Thread(target=client.send, args=(bytes(size),))
+        if not expect:
+            sender.start()
+        threading.Event().wait(1.2)
+        served.app.release()
+        if expect:
+            assert client.response().status == 100
+            sender.start()
+        assert json.loads(client.response().body)["size"] == size
+        sender.join()
+
+
 def open_connections(served: Served) -> int:
-    """TCP connections of this process to the server that are established, as the server sees them."""
-    port, count = f":{served.server.port:04X}", 0
+    """Sockets that the server still holds. What the kernel does alone has no inode."""
     with open("/proc/net/tcp") as table:
-        for line in table:
-            fields = line.split()
-            count += fields[1].endswith(port) and fields[3] == "01"
-    return count
+        rows = [line.split() for line in table][1:]
+    listening, port = "0A", f":{served.server.port:04X}"
+    return sum(row[1].endswith(port) and row[3] != listening and row[9] != "0" for row in rows)
 
 
 def wait_until(fact: Callable[[], bool]) -> None:
