@@ -1,12 +1,11 @@
 """Tag lists and catalogs: one page, of stores that grow. The time should follow the page, not the store."""
 
-import http.client
 import json
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from benchmarks.clients import LoadFailed
+from benchmarks.ask import ask
 from benchmarks.clients.wrk import wrk
 from benchmarks.lab import Lab, Load, Measure
 from benchmarks.results import Case
@@ -16,6 +15,8 @@ from benchmarks.store import Store, small_image
 REPOSITORY = "bench/tags"
 PAGES = (100, 1000)
 PER_TEAM = 100
+LONGEST = 30
+"""Seconds of one sample."""
 
 
 class Lists:
@@ -50,7 +51,8 @@ def cases(lab: Lab, servers: list[Running], name: str, path: str, key: str, entr
             continue
         sizes = {server.server.name: first_page(server, f"{path}?n={page}", key) for server in servers}
         measure = listing(f"{path}?n={page}", sizes, lab.scale.seconds)
-        case = lab.case(f"{name}, a page of {page:,}", "ms", servers, measure)
+        # the first pages have warmed them
+        case = lab.case(f"{name}, a page of {page:,}", "ms", servers, measure, warm=lambda _: Load({}))
         for server, answer in sizes.items():
             if answer.entries != page:
                 case.notes[server] = f"answered {answer.entries:,} entries"
@@ -68,21 +70,15 @@ class Page(NamedTuple):
 def first_page(server: Running, path: str, key: str) -> Page:
     """Raises LoadFailed."""
     start = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise LoadFailed(f"{server.server.name}: status {answer.status} of {path}")
-    return Page(len(json.loads(body)[key]), len(body), time.perf_counter() - start)
+    answer = ask(server, "GET", path)
+    return Page(len(json.loads(answer.body)[key]), answer.size, time.perf_counter() - start)
 
 
 def listing(path: str, pages: dict[str, Page], seconds: int) -> Measure:
     def measure(server: Running) -> Load:
         page = pages[server.server.name]
         # at least some answers of one that takes seconds for each
-        enough = max(seconds, min(30, round(page.seconds * 4)))
+        enough = max(seconds, min(LONGEST, round(page.seconds * 3)))
         seen = wrk(server.url + path, 1, enough, page.size)
         return Load({"ms": seen["p50_ms"], "req_s": seen["req_s"]}, requests=seen["requests"])
 

@@ -1,9 +1,8 @@
 """Blobs of several sizes, by one and by many clients. nginx shows what sending a file costs at least."""
 
-import hashlib
-import http.client
 from collections.abc import Iterator
 
+from benchmarks.ask import ask
 from benchmarks.clients import LoadFailed, run
 from benchmarks.clients.http import request
 from benchmarks.clients.wrk import wrk
@@ -13,6 +12,8 @@ from benchmarks.servers import FILE_SERVERS, ZOT, Running, all_running
 from benchmarks.store import Blob, blocks
 
 REPOSITORY = "bench/pull"
+LARGE = 16 * MIB
+"""Bytes; of smaller blobs every client pulls as many as it can in a given time."""
 LARGEST_SAMPLE = 16 << 30
 """Bytes; where every client pulling once is more, fewer rounds do."""
 
@@ -37,15 +38,17 @@ class Pull:
             return lab.case(
                 name, "req_s", servers, small(blob, clients, lab.scale.seconds), warm=small(blob, clients, 1)
             )
+        if blob.size < LARGE:
+            return lab.case(name, "gb_s", servers, large(blob, clients, seconds=lab.scale.seconds))
         requests = max(1, lab.scale.volume // (blob.size * clients))
-        rounds = lab.scale.rounds if requests * blob.size * clients <= LARGEST_SAMPLE else min(3, lab.scale.rounds)
+        enough = requests * blob.size * clients <= LARGEST_SAMPLE
         return lab.case(
             name,
             "gb_s",
             servers,
-            large(blob, clients, requests),
-            warm=large(blob, min(clients, 4), 1),
-            rounds=rounds,
+            large(blob, clients, requests=requests),
+            warm=large(blob, min(clients, 4), requests=1),
+            rounds=lab.scale.rounds if enough else min(3, lab.scale.rounds),
         )
 
 
@@ -57,34 +60,33 @@ def small(blob: Blob, clients: int, seconds: int) -> Measure:
     return measure
 
 
-def large(blob: Blob, clients: int, requests: int) -> Measure:
+def large(blob: Blob, clients: int, **until: int) -> Measure:
     def measure(server: Running) -> Load:
-        path = server.blob_path(REPOSITORY, blob.digest)
-        seen = run(
-            "pull",
-            {
-                "port": server.port,
-                "clients": clients,
-                "requests": requests,
-                "method": "GET",
-                "heads": [request("GET", path, server.port).decode()],
-                "status": 200,
-                "size": blob.size,
-            },
-        )
-        return Load({"gb_s": seen["bytes"] / seen["seconds"] / 1e9}, bytes=seen["bytes"], requests=seen["requests"])
+        head = request("GET", server.blob_path(REPOSITORY, blob.digest), server.port)
+        return downloaded(server, [head], 200, blob.size, clients, **until)
 
     return measure
 
 
+def downloaded(server: Running, heads: list[bytes], status: int, size: int, clients: int, **until: int) -> Load:
+    """Let the clients send these requests in turn. until: requests (of each client) or seconds."""
+    seen = run(
+        "pull",
+        {
+            "port": server.port,
+            "clients": clients,
+            "method": "GET",
+            "heads": [head.decode() for head in heads],
+            "status": status,
+            "size": size,
+            **until,
+        },
+    )
+    return Load({"gb_s": seen["bytes"] / seen["seconds"] / 1e9}, bytes=seen["bytes"], requests=seen["requests"])
+
+
 def check_digest(server: Running, blob: Blob, repository: str = REPOSITORY) -> None:
     """Outside the clock: are these the right bytes? Raises LoadFailed."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
-    connection.request("GET", server.blob_path(repository, blob.digest))
-    answer = connection.getresponse()
-    running = hashlib.sha256()
-    while piece := answer.read(MIB):
-        running.update(piece)
-    connection.close()
-    if answer.status != 200 or f"sha256:{running.hexdigest()}" != blob.digest:
-        raise LoadFailed(f"{server.server.name} serves something else (status {answer.status}) as {blob.digest}")
+    answer = ask(server, "GET", server.blob_path(repository, blob.digest))
+    if (answer.digest, answer.size) != (blob.digest, blob.size):
+        raise LoadFailed(f"{server.server.name} serves {answer.size} other bytes as {blob.digest}")

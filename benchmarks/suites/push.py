@@ -1,7 +1,6 @@
 """Pushes of large blobs in every way that clients know. The limit is what hashing costs."""
 
 import hashlib
-import http.client
 import os
 import threading
 import time
@@ -10,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ask import ask
 from benchmarks.clients import LoadFailed, run
 from benchmarks.lab import MIB, Lab, Load, Measure, say
 from benchmarks.results import Case
@@ -104,13 +104,10 @@ def push_spec(server: Running, source: Source, mode: str, blobs: list[dict[str, 
 
 
 def check_size(server: Running, digest: str, size: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("HEAD", server.blob_path(REPOSITORY, digest))
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    if answer.status != 200 or answer.headers["Content-Length"] != str(size):
-        raise LoadFailed(f"status {answer.status}, {answer.headers['Content-Length']} bytes of a pushed blob of {size}")
+    """Raises LoadFailed."""
+    answer = ask(server, "HEAD", server.blob_path(REPOSITORY, digest))
+    if answer.length != str(size):
+        raise LoadFailed(f"{server.server.name} has {answer.length} bytes of a pushed blob of {size}")
 
 
 def hash_rate(source: Source, threads: int) -> float:

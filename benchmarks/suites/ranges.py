@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from benchmarks.clients import run
 from benchmarks.clients.http import request
 from benchmarks.lab import MIB, Lab, Load, Measure
 from benchmarks.results import Case
 from benchmarks.servers import FILE_SERVERS, ZOT, Running, all_running
 from benchmarks.store import Blob, blocks
 
-from .pull import REPOSITORY, check_digest
+from .pull import REPOSITORY, check_digest, downloaded
 
 PARTS = {"64 KiB": 64 * 1024, "1 MiB": MIB, "8 MiB": 8 * MIB}
+CLIENTS = (1, 16)
 
 
 class Ranges:
@@ -26,29 +26,18 @@ class Ranges:
                 for server in servers:
                     check_digest(server, blob)
                 for name, size in PARTS.items():
-                    for clients in (1, 16):
-                        measure = ranges(blob, size, clients, lab.scale.volume // 4)
+                    for clients in CLIENTS if lab.scale.name == "full" else CLIENTS[-1:]:
+                        measure = ranges(blob, size, clients, lab.scale.seconds)
                         yield lab.case(f"{name} of it by {clients}", "gb_s", servers, measure)
 
 
-def ranges(blob: Blob, size: int, clients: int, volume: int) -> Measure:
+def ranges(blob: Blob, size: int, clients: int, seconds: int) -> Measure:
+    """Parts that lie apart, as lazy pullers take them."""
     starts = range(0, blob.size - size + 1, max(size, blob.size // 64))
 
     def measure(server: Running) -> Load:
         path = server.blob_path(REPOSITORY, blob.digest)
-        heads = [request("GET", path, server.port, f"Range: bytes={at}-{at + size - 1}").decode() for at in starts]
-        seen = run(
-            "pull",
-            {
-                "port": server.port,
-                "clients": clients,
-                "requests": max(1, volume // (size * clients)),
-                "method": "GET",
-                "heads": heads,
-                "status": 206,
-                "size": size,
-            },
-        )
-        return Load({"gb_s": seen["bytes"] / seen["seconds"] / 1e9}, bytes=seen["bytes"], requests=seen["requests"])
+        heads = [request("GET", path, server.port, f"Range: bytes={at}-{at + size - 1}") for at in starts]
+        return downloaded(server, heads, 206, size, clients, seconds=seconds)
 
     return measure

@@ -1,9 +1,9 @@
 """Requests that carry next to nothing: manifests by tag and by digest, and the HEADs that every push starts with."""
 
-import http.client
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.ask import ask
 from benchmarks.clients import LoadFailed, run
 from benchmarks.clients.http import request
 from benchmarks.clients.wrk import wrk
@@ -82,10 +82,7 @@ def head(path: str, status: int, seconds: int) -> Measure:
 
 
 def check_manifest(server: Running, path: str, manifest: Blob) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("GET", path, headers={"Accept": IMAGE})
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    if answer.status != 200 or Blob.of(body) != manifest:
-        raise LoadFailed(f"{server.server.name} serves something else (status {answer.status}) as {path}")
+    """Raises LoadFailed."""
+    answer = ask(server, "GET", path, {"Accept": IMAGE})
+    if answer.digest != manifest.digest:
+        raise LoadFailed(f"{server.server.name} serves something else as {path}")
