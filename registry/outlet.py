@@ -15,10 +15,17 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from uvicorn.protocols.http.flow_control import FlowControl
+from typing import Protocol
 
 from registry.limits import Limits
+
+
+class Flow(Protocol):
+    """What is needed here of uvicorn's FlowControl, which pauses and resumes both directions."""
+
+    async def drain(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
 
 class DirectWay:
@@ -43,7 +50,6 @@ class DirectWay:
 class Outlet:
     """Stands in for the transport where responses are written.
 
-    flow: uvicorn's, which pauses and resumes both directions.
     still_sending: says whether the client may be in the middle of something that we do not want to read.
     """
 
@@ -53,7 +59,7 @@ class Outlet:
         limits: Limits,
         loop: asyncio.AbstractEventLoop,
         *,
-        flow: FlowControl,
+        flow: Flow,
         still_sending: Callable[[], bool],
     ) -> None:
         self.transport, self.limits, self.loop = transport, limits, loop
