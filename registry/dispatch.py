@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry.errors import Denied, EndpointUnknown, MethodNotAllowed, Unauthorized
 from registry.handlers import base, blobs, manifests, referrers, tags, uploads
-from registry.headers import decode_path, parse_query
+from registry.headers import HeaderInvalid, decode_path, parse_query
 from registry.policy import ANONYMOUS, Access, Actor, decide
 from registry.routes import EndpointName, match
 from registry.services import Call, Handler, Services
@@ -128,6 +128,8 @@ class Dispatch:
 
     async def _authorize(self, request: Request, access: Access, repository: str) -> Actor:
         authenticator = self._services.authenticator
+        if len(request.headers.getlist("authorization")) > 1:
+            raise HeaderInvalid("more than one Authorization header")  # which of them counts, proxies would disagree on
         actor = await authenticator.identify(request.headers) if authenticator else ANONYMOUS
         match self._decide(actor, access, repository):
             case "deny":

@@ -155,9 +155,9 @@ def error_body(code: str, message: str, detail: object = None) -> bytes:
 async def respond(request: Request, exc: Exception) -> Response:
     """The response to any exception that reaches the border (a Starlette exception handler)."""
     row = row_of(exc)
-    if row.status >= 500:
+    if row.status >= 500 and row is not _UNKNOWN:  # a bug of ours is raised on, and logged by the server
         # the cause may name hosts or paths: it goes into the log and not to the client
-        log.error("request failed: %s", exc, exc_info=exc if row is _UNKNOWN else exc.__cause__ or exc)
+        log.error("request failed: %s", exc, extra={"cause": str(exc.__cause__ or "")})
     message = "internal error; the registry's log has the details" if row is _UNKNOWN else str(exc)
     body = error_body(row.code, message, _detail(exc))
     return Response(body, row.status, {**_headers(exc, row), "Content-Type": "application/json"})

@@ -292,7 +292,9 @@ def parse_query(raw: bytes) -> Query:
         raise QueryTooLong(f"the query has more than {MAX_PARAMETERS} parameters")
     values: dict[str, tuple[str, ...]] = {}
     for part in filter(None, parts):
-        name, _, value = (_decode(piece.replace(b"+", b" "), QueryInvalid) for piece in part.partition(b"="))
+        raw_name, _, raw_value = part.replace(b"+", b" ").partition(b"=")
+        name = _query_text(raw_name)
+        value = _query_text(raw_value, name)
         if name in values and name != "tag":
             raise QueryInvalid(f"the parameter {_shown(name)} is given more than once", name)
         values[name] = (*values.get(name, ()), value)
@@ -312,7 +314,10 @@ def parse_digits(value: str | None, maximum: int, default: int) -> int:
 
 
 def decode_path(raw_path: bytes) -> str:
-    """The text of a path; `%2F` becomes `/`, and `..` stays what it is. Raises PathInvalid."""
+    """The text of a path; `%2F` becomes `/`, and `..` stays what it is. Raises PathInvalid.
+
+    Control characters pass: the grammars of names, tags and digests refuse them, each with its own code.
+    """
     _check_characters(raw_path, PathInvalid)
     return _decode(raw_path, PathInvalid)
 
@@ -322,16 +327,24 @@ def _check_characters(raw: bytes, error: type[Invalid]) -> None:
         raise error(f"the {_PART[error]} holds bytes that must be percent-encoded")
 
 
+def _query_text(raw: bytes, parameter: str = "") -> str:
+    """parameter: whose value this is; "" for a name."""
+    try:
+        text = _decode(raw, QueryInvalid)
+    except QueryInvalid as exc:
+        raise QueryInvalid(str(exc), parameter) from exc
+    if _CONTROL.search(text):
+        raise QueryInvalid("the query holds a control character", parameter)
+    return text
+
+
 def _decode(raw: bytes, error: type[Invalid]) -> str:
     if _BAD_ESCAPE.search(raw):
         raise error(f"the {_PART[error]} holds a percent sign without two hexadecimal digits")
     try:
-        text = unquote_to_bytes(raw).decode("utf-8")
+        return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise error(f"the {_PART[error]} is not UTF-8") from exc
-    if _CONTROL.search(text):
-        raise error(f"the {_PART[error]} holds a control character")
-    return text
 
 
 def _shown(text: str) -> str:

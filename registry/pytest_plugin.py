@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# the driver contract that the package ships fails with explanations, as tests do
+pytest.register_assert_rewrite("storage.testing")
+
 if TYPE_CHECKING:
     from registry.server import RunningServer
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from storage import layout
-from storage.driver import StorageDriver
+from storage.driver import StorageDriver, is_key
 from storage.errors import NameInvalid
 from storage.facts import ManifestCache
 from storage.local import LocalRepository
@@ -14,6 +14,10 @@ from storage.rules import ManifestRules
 from storage.uploads import RunningHashes
 
 log = logging.getLogger(__name__)
+
+
+_PAGE = 100
+"""Folders that are listed at a time: a page of the catalog costs what is on it, not what is in the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,34 @@ class ContentStore:
         marks: frozenset[str] = frozenset({layout.MANIFESTS_FOLDER}),
     ) -> AsyncIterator[RepositoryName]:
         """The repository `name` and those below it. after: components of the last one listed, relative to name."""
-        folders = await self.driver.list_folders(prefix)
-        if name and after is None and marks.intersection(folders):
+        below, cursor = f"{name}/" if name else "", ""
+        if after:
+            cursor = after[0]
+            if is_key(cursor):  # a client may have sent anything
+                async for found in self._walk(f"{prefix}/{cursor}", f"{below}{cursor}", after[1:], marks):
+                    yield found
+        folders = await self.driver.list_folders(prefix, after=cursor, limit=_PAGE)
+        if name and after is None and await self._is_marked(prefix, folders, marks):
             try:
                 yield parse_name(name)
             except NameInvalid:
                 log.warning("ignoring a folder that is no repository name", extra={"folder": name})
-        for folder in folders:
-            if folder.startswith("_") or (after and folder < after[0]):
-                continue
-            rest = after[1:] if after and folder == after[0] else None
-            async for found in self._walk(f"{prefix}/{folder}", f"{name}/{folder}".lstrip("/"), rest, marks):
-                yield found
+        while folders:
+            for folder in folders:
+                if not folder.startswith("_"):
+                    async for found in self._walk(f"{prefix}/{folder}", f"{below}{folder}", None, marks):
+                        yield found
+            if len(folders) < _PAGE:
+                return
+            folders = await self.driver.list_folders(prefix, after=folders[-1], limit=_PAGE)
+
+    async def _is_marked(self, prefix: str, first: list[str], marks: frozenset[str]) -> bool:
+        """first: the first page of the folders below prefix, which has the marks in all but the widest repositories."""
+        if marks.intersection(first):
+            return True
+        return len(first) == _PAGE and any(
+            [await self.driver.list_folders(f"{prefix}/{mark}", limit=1) for mark in marks]
+        )
 
     async def aclose(self) -> None:
         await self.driver.aclose()

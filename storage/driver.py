@@ -43,9 +43,13 @@ Tap = Callable[[bytes | memoryview], None]
 
 def check_key(key: str) -> str:
     """Returns key. Raises ValueError for what no layout function makes, such as `..`: defence in depth."""
-    if not _KEY.fullmatch(key) or ".." in key.split("/") or "." in key.split("/"):
+    if not is_key(key):
         raise ValueError(f"not a storage key: {key!r}")
     return key
+
+
+def is_key(text: str) -> bool:
+    return _KEY.fullmatch(text) is not None and not {".", ".."}.intersection(text.split("/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,9 @@ class StorageDriver(ABC):
     name: str
     """For the start banner: "filesystem at /var/lib/registry"; no secrets."""
 
+    offers_urls: bool = False
+    """Can `url` give any?"""
+
     stages_are_hidden: bool = False
     """Are a stage's bytes invisible under its key until `complete`?"""
 
@@ -165,8 +172,11 @@ class StorageDriver(ABC):
         """
 
     @abstractmethod
-    async def delete(self, key: str) -> None:
-        """Remove an object, and the folders that this empties. Idempotent."""
+    async def delete(self, key: str, *, if_version: str | None = None) -> None:
+        """Remove an object, and the folders that this empties. Idempotent.
+
+        if_version: only that version; PreconditionFailed, atomically, where another one stands (none: it is gone).
+        """
 
     @abstractmethod
     async def delete_tree(self, prefix: str) -> None:

@@ -8,7 +8,7 @@ docker/registry/v2/
 │   ├── _manifests/tags/<tag>/current/link            the tag
 │   ├── _manifests/tags/<tag>/index/<alg>/<hex>/link  what the tag has ever named
 │   ├── _referrers/<alg>/<hex>/<alg>/<hex>/link       ours, a rebuildable hint: subject, then referrer
-│   ├── _referrers/scanned                            ours: revisions up to its time of modification are in the index
+│   ├── _referrers/scanned                            ours: seconds since 1970; revisions up to then are in the index
 │   └── _uploads/<uuid>/{data,startedat}              upload sessions
 └── _moorage/                                         ours: secret, scratch files; distribution ignores it
 
@@ -71,8 +71,13 @@ def tag_link(name: RepositoryName, tag_: Tag) -> str:
     return f"{tag(name, tag_)}/{CURRENT_LINK}"
 
 
+def tag_index(name: RepositoryName, tag_: Tag) -> str:
+    """The folder of what the tag has ever named."""
+    return f"{tag(name, tag_)}/index"
+
+
 def tag_index_link(name: RepositoryName, tag_: Tag, digest: Digest) -> str:
-    return f"{tag(name, tag_)}/index/{digest.algorithm}/{digest.hex}/link"
+    return f"{tag_index(name, tag_)}/{digest.algorithm}/{digest.hex}/link"
 
 
 def referrers(name: RepositoryName) -> str:

@@ -6,6 +6,7 @@ visible and a push done again heals: first the bytes, then what gates them, then
 """
 
 import asyncio
+import logging
 
 from storage import layout
 from storage.digest import SHA256, Digest
@@ -29,8 +30,13 @@ from storage.rules import ManifestRules
 from storage.tags import Tags
 from storage.uploads import RunningHashes, Uploads, mount
 
+log = logging.getLogger(__name__)
+
 _IN_LOOP = 64 << 10
 """Bytes of a manifest that are parsed in the event loop; larger ones go to a thread."""
+
+_LARGEST_MANIFEST = 64 << 20
+"""Bytes; more than limits.manifestsize allows to push."""
 
 _AT_ONCE = 16
 """Checks of presence that run side by side."""
@@ -69,28 +75,32 @@ class LocalRepository:
             info = await self._driver.head(await self._blob_key(digest))
         except ObjectNotFound as exc:
             raise BlobUnknown(digest) from exc
-        return _undamaged(digest, info.size)
+        if _is_emptied(digest, info.size):
+            # a client that is told so pushes it again, and that repairs it
+            log.warning("a blob is damaged in storage: empty", extra={"digest": str(digest), "repository": self.name})
+            raise BlobUnknown(digest)
+        return info.size
 
     async def open_blob(self, digest: Digest, range: RangeRequest | None = None) -> ObjectReader:
         try:
             reader = await self._driver.open(await self._blob_key(digest), range)
         except ObjectNotFound as exc:
             raise BlobUnknown(digest) from exc
-        try:
-            _undamaged(digest, reader.size)
-        except Unavailable:
+        if _is_emptied(digest, reader.size):
             await reader.aclose()
-            raise
+            raise Unavailable(f"blob {digest} is damaged in storage; push it again")
         return reader
 
     async def blob_url(self, digest: Digest, method: str) -> str | None:
+        if not self._driver.offers_urls:
+            return None
         return await self._driver.url(await self._blob_key(digest), method, self._url_expires)
 
     async def mount_blob(self, digest: Digest, source: RepositoryName | None) -> None:
         await mount(self._driver, self.name, digest, source)
 
     async def delete_blob(self, digest: Digest) -> None:
-        await self.stat_blob(digest)
+        await self._blob_key(digest)
         await self._driver.delete(layout.layer_link(self.name, digest))
 
     async def _blob_key(self, digest: Digest) -> str:
@@ -137,7 +147,7 @@ class LocalRepository:
 
     async def _read_manifest(self, digest: Digest) -> StoredManifest:
         """Raises ObjectNotFound; Unavailable where the bytes are not those of the digest."""
-        body = await self._driver.read(layout.blob_data(digest))
+        body = await self._driver.read(layout.blob_data(digest), _LARGEST_MANIFEST)
         if Digest.of(body, digest.algorithm) != digest:
             raise Unavailable(f"manifest {digest} is damaged in storage; push it again")
         media_type = await asyncio.to_thread(sniff, body) if len(body) > _IN_LOOP else sniff(body)
@@ -177,16 +187,24 @@ class LocalRepository:
         return PutManifest(digest, subject, absent)
 
     async def delete_manifest(self, digest: Digest) -> None:
-        stored = await self.get_manifest(digest)
+        body = await self._revision_body(digest)
         # before, so that a crash leaves no tag to nothing; and after, for a tag that was set in between
         await self._tags.delete_all_of(digest)
         await self._driver.delete_tree(layout.revision(self.name, digest))
         await self._tags.delete_all_of(digest)
-        manifest = parse_stored(stored.body)
+        manifest = parse_stored(body)
         if manifest.subject is not None:
             await self._referrers.remove(manifest.subject.digest, digest)
             if await self._has_revision(digest):  # pushed again meanwhile, and perhaps before its entry went
                 await self._referrers.add(manifest.subject.digest, digest)
+
+    async def _revision_body(self, digest: Digest) -> bytes:
+        """The bytes of a manifest, be they damaged: it can be deleted all the same. Raises ManifestUnknown."""
+        try:
+            target = await read_link(self._driver, layout.revision_link(self.name, digest))
+            return await self._driver.read(layout.blob_data(target), _LARGEST_MANIFEST)
+        except ObjectNotFound as exc:
+            raise ManifestUnknown(digest) from exc
 
     async def delete_tag(self, tag: Tag) -> None:
         await self._tags.delete(tag)
@@ -238,11 +256,9 @@ class LocalRepository:
         return None
 
 
-def _undamaged(digest: Digest, size: int) -> int:
-    """Returns size. Raises Unavailable for an empty object under the digest of bytes: what a crash may leave behind."""
-    if size == 0 and digest != Digest.of(b"", digest.algorithm):
-        raise Unavailable(f"blob {digest} is damaged in storage; push it again")
-    return size
+def _is_emptied(digest: Digest, size: int) -> bool:
+    """Does an empty object stand under the digest of bytes? Crashes of other software leave such."""
+    return size == 0 and digest != Digest.of(b"", digest.algorithm)
 
 
 async def _parse(body: bytes, content_type: str | None) -> Manifest:

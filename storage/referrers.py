@@ -99,7 +99,7 @@ class Referrers:
         now, last = await self._driver.now(), 0.0
         marker = layout.referrers_scanned(self._name)
         try:
-            last = (await self._driver.head(marker)).modified
+            last = _time(await self._driver.read(marker))
         except ObjectNotFound:
             if not await self._driver.list_folders(layout.revisions(self._name), limit=1):
                 return []  # nobody writes into a repository that does not exist
@@ -112,8 +112,7 @@ class Referrers:
                 if not await _written(self.add(subject, descriptor.digest)):
                     unwritten.append(news)
         if not unwritten:
-            # an empty object: its time of modification, by the store's clock, is all that it says
-            await _written(self._driver.put(marker, b""))
+            await _written(self._driver.put(marker, b"%f" % now))
         return unwritten
 
     async def _referrer(self, revision_key: str) -> tuple[Digest, Descriptor] | None:
@@ -126,6 +125,14 @@ class Referrers:
         if manifest.subject is None:
             return None
         return manifest.subject.digest, referrer_descriptor(manifest, digest, size)
+
+
+def _time(marker: bytes) -> float:
+    """When the last look began, by the store's clock; 0 where the marker does not say."""
+    try:
+        return float(marker)
+    except ValueError:
+        return 0.0
 
 
 async def _written(write: Awaitable[object]) -> bool:

@@ -59,13 +59,18 @@ class Tags:
         await self._driver.delete_tree(layout.tag(self._name, tag))
 
     async def delete_all_of(self, digest: Digest) -> None:
-        """Remove every tag that names digest."""
+        """Remove every tag that names digest; not one that somebody points at another meanwhile."""
         for tag in await self._names():
+            link = layout.tag_link(self._name, tag)
             try:
-                if await self.get(tag) == digest:
-                    await self._driver.delete_tree(layout.tag(self._name, tag))
-            except ManifestUnknown:
+                version = (await self._driver.head(link)).version
+                if await self.get(tag) != digest:
+                    continue
+                await self._driver.delete(link, if_version=version)
+            except (ObjectNotFound, ManifestUnknown, PreconditionFailed):
                 continue
+            # an entry that a new tag of this name has just made may go with them: only `-m` of distribution reads them
+            await self._driver.delete_tree(layout.tag_index(self._name, tag))
 
     async def page(self, after: str, limit: int) -> TagPage:
         """Tags behind `after`. A folder without a current link, left by a crash, is no tag."""

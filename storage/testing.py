@@ -188,6 +188,8 @@ class _Fixtures:
 
 
 class ReadingContract(_Fixtures):
+    """open, read, head, url, now."""
+
     @pytest.mark.parametrize("key", BAD_KEYS)
     async def test_what_is_no_key_is_refused(self, driver: StorageDriver, key: str) -> None:
         verbs: list[Awaitable[object]] = [
@@ -354,6 +356,8 @@ class ReadingContract(_Fixtures):
 
 
 class ListingContract(_Fixtures):
+    """list_objects, list_folders."""
+
     @pytest.fixture
     async def filled(self, driver: StorageDriver) -> StorageDriver:
         for key in reversed(NEIGHBOURS):
@@ -450,6 +454,8 @@ class ListingContract(_Fixtures):
 
 
 class WritingContract(_Fixtures):
+    """put, delete, delete_tree, move, touch."""
+
     async def test_put_replaces(self, driver: StorageDriver) -> None:
         for data in (b"first, and longer", b"second", b"", b"third"):
             await driver.put("a/b", data)
@@ -545,6 +551,29 @@ class WritingContract(_Fixtures):
         await driver.delete("x/y/z")
         await driver.delete("x" * 300)
         assert await keys(driver.list_objects("")) == ["a/b-c", "a/c/d"]
+
+    async def test_delete_if_version(self, driver: StorageDriver) -> None:
+        old = await driver.put("a/b", b"old")
+        new = await driver.put("a/b", b"new")
+        with pytest.raises(PreconditionFailed):
+            await driver.delete("a/b", if_version=old)
+        assert await self.raw_read(driver, "a/b") == b"new"
+        await driver.delete("a/b", if_version=new)
+        assert await self.raw_read(driver, "a/b") is None
+        await driver.delete("a/b", if_version=new)
+
+    async def test_a_put_survives_deletes_of_the_version_before(
+        self, driver: StorageDriver, other: StorageDriver
+    ) -> None:
+        for _ in range(20):
+            old = await driver.put("a/b", b"old")
+            results = await asyncio.gather(
+                driver.put("a/b", b"new"),
+                *(each.delete("a/b", if_version=old) for each in (driver, other) * 4),
+                return_exceptions=True,
+            )
+            assert not [r for r in results if isinstance(r, Exception) and not isinstance(r, PreconditionFailed)]
+            assert await driver.read("a/b") == b"new"
 
     async def test_delete_tree(self, driver: StorageDriver) -> None:
         stay = ["a/b-c/x", "a/b.d", "a/b0/x", "a/c"]
@@ -661,6 +690,8 @@ class WritingContract(_Fixtures):
 
 
 class StageContract(_Fixtures):
+    """begin, find_stage, append, stage_info, complete, abort."""
+
     async def test_a_stage_becomes_an_object(self, driver: StorageDriver, other: StorageDriver) -> None:
         data = pattern(5 * CHUNK + 7)
         stage = await driver.begin("u/1/data")

@@ -1,4 +1,4 @@
-"""What is shown to others is described: every module says its job, every public name of the contracts has a docstring."""
+"""What is shown to others is described: every module says its job, every public name of a contract has a docstring."""
 
 import ast
 import importlib

@@ -135,12 +135,14 @@ class FileTree:
         with self.scratch.file(b"", _PUBLIC) as (temp, fd):
             self._place(temp, fd, path, durable=False)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, if_version: str | None = None) -> None:
         path = self.path(key)
         parent, _, name = path.rpartition("/")
         with suppress(FileNotFoundError, NotADirectoryError), folders.locked(parent) as [fd]:
             if stat.S_ISDIR(os.lstat(path).st_mode):
                 return
+            if if_version is not None and version_of(os.stat(name, dir_fd=fd)) != if_version:
+                raise PreconditionFailed
             os.unlink(name, dir_fd=fd)
         folders.prune(parent, self.root)  # also when it was gone: an earlier delete may have been killed half-way
 

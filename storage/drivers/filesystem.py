@@ -159,9 +159,9 @@ class FilesystemDriver(StorageDriver):
     ) -> str:
         return await self._run(None, self._tree.put, key, data, if_absent, if_version, private)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, if_version: str | None = None) -> None:
         with suppress(ObjectNotFound):
-            await self._run(key, self._tree.delete, key)
+            await self._run(key, self._tree.delete, key, if_version)
 
     async def delete_tree(self, prefix: str) -> None:
         await self._run(None, self._tree.delete_tree, prefix)

@@ -98,8 +98,12 @@ class MemoryDriver(StorageDriver):
             raise PreconditionFailed
         return self._store(key, data)
 
-    async def delete(self, key: str) -> None:
-        self._objects.pop(check_key(key), None)
+    async def delete(self, key: str, *, if_version: str | None = None) -> None:
+        found = self._objects.get(check_key(key))
+        if found is not None:
+            if if_version is not None and found.version != if_version:
+                raise PreconditionFailed
+            del self._objects[key]
 
     async def delete_tree(self, prefix: str) -> None:
         for key in list(self._below(prefix)):

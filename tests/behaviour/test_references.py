@@ -95,11 +95,11 @@ WRONG_SHA512 = digest_of(MANIFEST + b" ", "sha512")
 
 TAGS = [
     *(put_manifest("21", f"put-{what}", tag, 400, "MANIFEST_INVALID") for what, tag in BAD_TAGS.items()),
-    # the path as a whole is refused, before it is known what the control character stands in
-    put_manifest("21", "put-line-feed", "a%0A", 400, "NAME_INVALID"),
-    put_manifest("21", "put-nul", "a%00", 400, "NAME_INVALID"),
+    put_manifest("21", "put-line-feed", "a%0A", 400, "MANIFEST_INVALID"),
+    put_manifest("21", "put-nul", "a%00", 400, "MANIFEST_INVALID"),
+    # the path as a whole is no text, before it is known what the byte stands in
     put_manifest("21", "put-not-utf8", "a%ff", 400, "NAME_INVALID"),
-    Bad("26", "line-feed", "GET", f"/v2/{NAME}/blobs/{LAYER_DIGEST}%0A", 400, "NAME_INVALID"),
+    Bad("26", "line-feed", "GET", f"/v2/{NAME}/blobs/{LAYER_DIGEST}%0A", 400, "DIGEST_INVALID"),
     put_manifest("22", "put-colon", "a:b", 400, "DIGEST_INVALID"),
     *(
         Bad("23", f"{method}-{what}", method, f"/v2/{NAME}/manifests/{tag}", 404, "MANIFEST_UNKNOWN")

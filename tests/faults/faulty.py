@@ -147,8 +147,8 @@ class FaultyDriver(StorageDriver):
             "put", lambda: self.inner.put(key, data, if_absent=if_absent, if_version=if_version, private=private)
         )
 
-    async def delete(self, key: str) -> None:
-        await self._through("delete", lambda: self.inner.delete(key))
+    async def delete(self, key: str, *, if_version: str | None = None) -> None:
+        await self._through("delete", lambda: self.inner.delete(key, if_version=if_version))
 
     async def delete_tree(self, prefix: str) -> None:
         await self._through("delete_tree", lambda: self.inner.delete_tree(prefix))

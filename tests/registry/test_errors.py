@@ -187,15 +187,16 @@ async def test_fault_is_asked_about_again(exc: Exception, caplog: pytest.LogCapt
     assert (status, error["code"]) == (TABLE[type(exc)].status, "UNAVAILABLE")
     assert int(found["retry-after"]) > 0
     assert "/secret/path" not in json.dumps(error)
-    assert "/secret/path" in caplog.text
+    assert "/secret/path" in str(caplog.records[0].__dict__["cause"])
 
 
 async def test_bug_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """Starlette raises it on, and the server logs it with its traceback: once is enough."""
     with caplog.at_level(logging.ERROR):
         status, error, found = await answered(LookupError("secret"))
     assert (status, error["code"]) == (500, "UNKNOWN")
     assert "secret" not in str(error)
-    assert "LookupError: secret" in caplog.text
+    assert not caplog.records
     assert "retry-after" not in found
 
 

@@ -91,7 +91,7 @@ def test_s11_no_secret_is_told(tmp_path: Path) -> None:
         command_line = Path(f"/proc/{process.pid}/cmdline").read_text()
         say.client.close()
     said = (tmp_path / "registry.log").read_text()
-    assert said.count("registry") > 0
+    assert "request failed" in said, "the fault is in the log"
     assert "/v2/a/blobs/uploads/" in said, "the requests are in the log"
     assert len(say.errors) > 15
     assert len(say.canaries) > 10

@@ -67,9 +67,9 @@ class Spied(StorageDriver):
         await self._before("put", key)
         return await self.inner.put(key, data, if_absent=if_absent, if_version=if_version, private=private)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, if_version: str | None = None) -> None:
         await self._before("delete", key)
-        await self.inner.delete(key)
+        await self.inner.delete(key, if_version=if_version)
 
     async def delete_tree(self, prefix: str) -> None:
         await self._before("delete_tree", prefix)

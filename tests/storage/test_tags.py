@@ -300,7 +300,6 @@ async def test_i3_a_tag_never_names_nothing(stores: Stores, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="needs StorageDriver.delete(key, if_version=...): get and delete_tree are two steps")
 async def test_i1_a_put_survives_the_delete_of_what_the_tag_named_before() -> None:
     """v1 moves from one manifest to the next while the old one is deleted: in any order v1 must name the new one."""
     lost = []
