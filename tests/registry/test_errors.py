@@ -101,8 +101,7 @@ def all_refusals() -> dict[str, Refusal]:
 @pytest.mark.parametrize("name", all_refusals())
 def test_refusal_of_the_server_is_of_the_same_form(name: str) -> None:
     refusal = all_refusals()[name]
-    form_only = refusal.status in (501, 505)  # HTTP's numbers for what is no fault of ours
-    assert refusal.code in (SPEC_CODES if refusal.status < 500 or form_only else FAULT_CODES)
+    assert refusal.code in (SPEC_CODES if refusal.status < 500 else FAULT_CODES)
     assert refusal.body() == error_body(refusal.code, refusal.message)
 
 

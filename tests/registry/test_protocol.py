@@ -229,8 +229,8 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "length empty": (400, request("PUT", "/", "Content-Length: ") + b"hello"),
     "coding xchunked": (400, request("PUT", "/", "Transfer-Encoding: xchunked") + b"0\r\n\r\n"),
     "coding chunked, gzip": (400, request("PUT", "/", "Transfer-Encoding: chunked, gzip") + b"0\r\n\r\n"),
-    "coding gzip, chunked": (501, request("PUT", "/", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n"),
-    "coding chunked on 1.0": (501, request("PUT", "/", *CHUNKED, version="1.0") + b"0\r\n\r\n"),
+    "coding gzip, chunked": (400, request("PUT", "/", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n"),
+    "coding chunked on 1.0": (400, request("PUT", "/", *CHUNKED, version="1.0") + b"0\r\n\r\n"),
     "chunk size with space": (400, chunked(b"5 \r\nhello\r\n0\r\n\r\n")),
     "chunk size 0x5": (400, chunked(b"0x5\r\nhello\r\n0\r\n\r\n")),
     "chunk size +5": (400, chunked(b"+5\r\nhello\r\n0\r\n\r\n")),
@@ -250,11 +250,11 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "no Host": (400, request(host="")),
     "two Hosts": (400, request("GET", "/", "Host: other")),
     "two Hosts on 1.0": (400, request("GET", "/", "Host: other", version="1.0")),
-    "HTTP/0.9": (505, request(version="0.9")),
+    "HTTP/0.9": (400, request(version="0.9")),
     "HTTP/1.9": (400, request(version="1.9")),
-    "HTTP/2.0": (505, request(version="2.0")),
+    "HTTP/2.0": (400, request(version="2.0")),
     "HTTP/2 preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    "no version": (505, b"GET /\r\n\r\n"),
+    "no version": (400, b"GET /\r\n\r\n"),
     "unknown method": (400, request("FOO")),
     "method in lower case": (400, request("get")),
     "CONNECT": (405, request("CONNECT", "test:443")),
@@ -566,7 +566,7 @@ def test_early_answer_is_not_the_start_of_an_endless_read(served: Served, fields
 def test_refusal_reaches_a_client_that_sends_on(served: Served) -> None:
     with served.connect() as client:
         client.send(request("PUT", "/", "Transfer-Encoding: gzip, chunked"))
-        assert client.response().status == 501
+        assert client.response().status == 400
         assert client.rest() == b""
         for _ in range(8):
             client.send(bytes(1 << 16))
