@@ -29,8 +29,8 @@ def check_head(method: bytes, version: str, fields: Fields) -> None:
         # determined reliably; the server MUST respond with the 400 (Bad Request) status code".
         raise Refused(refusals.MALFORMED)
     if codings and (codings.strip() != b"chunked" or version == "1.0"):
-        # RFC 9112 6.1 would have 501 ("SHOULD"), and 505 for a version; but no input gets a 5xx here, so that an operator
-        # who sees one knows that it is our fault. chunked twice, or in HTTP/1.0, is nothing that can be understood.
+        # RFC 9112 6.1 would have 501 ("SHOULD"), and 505 for a version; but no input gets a 5xx here, so that whoever
+        # sees one knows that it is our fault. chunked twice, or in HTTP/1.0, is nothing that can be understood.
         raise Refused(refusals.NO_CODING)
     if method == b"CONNECT":
         raise Refused(refusals.NO_TUNNEL)
