@@ -13,11 +13,12 @@ $(STAMP): pyproject.toml
 	  { echo "Moorage needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Could not make $(VENV). On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "Setting up $(VENV): about a minute, once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 serve: $(STAMP) ## run the registry on ./data at port 5000
-	REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$${REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY:-./data} $(BIN)/registry serve
+	@REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$${REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY:-./data} $(BIN)/registry serve
 
 test: $(STAMP) ## the tests that need Python alone
 	$(BIN)/python -m pytest $(ARGS)
@@ -70,4 +71,5 @@ bench: $(STAMP) ## benchmarks beside the peers, up to 90 minutes; QUICK=1 about 
 
 bench-packages: $(STAMP) ## install what `make bench` needs: wrk, nginx, docker-registry (as root), and matplotlib
 	benchmarks/install.sh
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@echo "Setting up $(VENV): about a minute, once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -1,0 +1,124 @@
+"""create_app: a plain ASGI app, alone, below another, behind a prefix, under a name of its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from registry.app import create_app
+from registry.config import Config, ConfigError, HTTPConfig, LogConfig, StorageConfig
+from registry.config.model import AccessLogConfig, ManifestRulesConfig, URLRulesConfig, ValidationConfig
+from registry.lifespan import lifespan
+from storage.errors import Unavailable
+from tests.api import Api, digest_of, with_query
+
+MEMORY = StorageConfig(driver="inmemory", parameters={})
+
+
+@asynccontextmanager
+async def client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as http:
+        yield http
+
+
+async def push_blob(http: httpx.AsyncClient, root: str) -> tuple[httpx.Response, httpx.Response]:
+    """The answers to POST and PUT, following Location as a client does."""
+    started = await http.post(f"{root}/v2/a/b/blobs/uploads/")
+    assert started.status_code == 202, started.text
+    location = httpx.URL(started.headers["Location"]).raw_path.decode()
+    done = await http.put(with_query(location, digest=digest_of(b"data")), content=b"data")
+    assert done.status_code == 201, done.text
+    return started, done
+
+
+async def test_mounted_below_another_app() -> None:
+    outer = Starlette(routes=[Mount("/images", create_app(Config(storage=MEMORY)))])
+    async with client(outer) as http:
+        started, done = await push_blob(http, "/images")
+        assert started.headers["Location"].startswith("/images/v2/a/b/blobs/uploads/")
+        assert (await http.get(done.headers["Location"])).content == b"data"
+        assert (await http.get("/v2/")).status_code == 404
+
+
+async def test_behind_a_prefix() -> None:
+    async with client(create_app(Config(storage=MEMORY, http=HTTPConfig(prefix="/some/where/")))) as http:
+        _, done = await push_blob(http, "/some/where")
+        assert done.headers["Location"].startswith("/some/where/v2/a/b/blobs/sha256:")
+        assert (await http.get(done.headers["Location"])).content == b"data"
+        assert (await http.get("/v2/")).status_code == 404
+
+
+async def test_under_a_name_of_its_own() -> None:
+    config = Config(storage=MEMORY, http=HTTPConfig(host="https://registry.example.com:8443"))
+    async with client(create_app(config)) as http:
+        started, done = await push_blob(http, "")
+        for answer in (started, done):
+            assert answer.headers["Location"].startswith("https://registry.example.com:8443/v2/a/b/blobs/")
+
+
+async def test_headers_of_every_answer() -> None:
+    config = Config(storage=MEMORY, http=HTTPConfig(headers={"X-Frame-Options": ("DENY",)}))
+    async with client(create_app(config)) as http:
+        for path in ("/v2/", "/v2/a/tags/list", "/nope"):
+            answer = await http.get(path)
+            assert answer.headers["X-Frame-Options"] == "DENY"
+            assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_two_apps_share_nothing() -> None:
+    one, two = (create_app(Config(storage=MEMORY)) for _ in range(2))
+    async with client(one) as first, client(two) as second:
+        await Api(first).push_image("a/b", "v1")
+        assert (await second.get("/v2/a/b/manifests/v1")).status_code == 404
+
+
+async def test_without_an_access_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    config = Config(storage=MEMORY)
+    async with client(create_app(config)) as http:
+        await http.get("/v2/")
+    assert "GET /v2/ 200" in caplog.text
+    caplog.clear()
+    async with client(create_app(replace(config, log=LogConfig(accesslog=AccessLogConfig(disabled=True))))) as http:
+        await http.get("/v2/")
+    assert "registry.access" not in [record.name for record in caplog.records]
+
+
+def test_no_htpasswd_file_says_how_to_make_one(tmp_path: Path) -> None:
+    from registry.config.model import AuthConfig, HtpasswdConfig
+
+    auth = AuthConfig(htpasswd=HtpasswdConfig(path=str(tmp_path / "none")))
+    with pytest.raises(ConfigError, match="htpasswd -Bc"):
+        create_app(Config(storage=MEMORY, auth=auth))
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        StorageConfig(driver="nosuch", parameters={}),
+        StorageConfig(driver="filesystem", parameters={"rootdirectory": "/x", "nosuch": 1}),
+    ],
+)
+def test_a_driver_that_cannot_be_made(storage: StorageConfig) -> None:
+    with pytest.raises(ConfigError, match="nosuch"):
+        create_app(Config(storage=storage))
+
+
+async def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    storage = StorageConfig(driver="filesystem", parameters={"rootdirectory": str(tmp_path / "file" / "data")})
+    with pytest.raises(Unavailable):
+        async with lifespan(create_app(Config(storage=storage))):
+            pass
+
+
+def test_patterns_are_of_re2() -> None:
+    urls = URLRulesConfig(allow=(r"^https?://([^/]+\.)*example\.com/",), deny=())
+    create_app(Config(storage=MEMORY, validation=ValidationConfig(manifests=ManifestRulesConfig(urls=urls))))
