@@ -20,7 +20,7 @@ from .servers import DidNotStart, missing, present
 from .suites import SUITES, Suite
 
 RESULTS = Path(__file__).with_name("results")
-WORK = Path("/var/tmp")  # noqa: S108 - the parent of a folder made by mkdtemp; /tmp is in memory on many machines
+WORK = Path("/var/tmp")
 
 
 def main() -> int:

@@ -49,7 +49,7 @@ class Server:
 
     def version(self) -> str:
         assert self.path is not None
-        done = subprocess.run(  # noqa: S603 - a program found above
+        done = subprocess.run(
             [self.path, self.version_option], capture_output=True, text=True, check=False
         )
         return (done.stdout + done.stderr).strip().splitlines()[0].rpartition(" ")[2]
@@ -130,9 +130,9 @@ def launch(server: Server, root: Path, folder: Path) -> tuple["subprocess.Popen[
     # a REGISTRY_* variable of the caller would be read as a setting
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "OTEL_"))}
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - programs found above
+        process = subprocess.Popen(
             # the parent-death signal covers what `finally` cannot: a harness that is killed itself
-            ["setpriv", "--pdeathsig", "TERM", server.path, *server.arguments, str(config)],  # noqa: S607
+            ["setpriv", "--pdeathsig", "TERM", server.path, *server.arguments, str(config)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -20,7 +20,7 @@ child.communicate(b"")
 @pytest.fixture
 def parent() -> Iterator["subprocess.Popen[str]"]:
     """A process with one child; both run, for the child has said so on the output that they share."""
-    with subprocess.Popen(  # noqa: S603 - Python itself
+    with subprocess.Popen(
         [sys.executable, "-c", PARENT],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -53,7 +53,7 @@ def test_cpu_of_ourselves_is_what_the_system_says() -> None:
 
 
 def test_a_process_that_has_gone_costs_nothing() -> None:
-    with subprocess.Popen(["true"]) as process:  # noqa: S607
+    with subprocess.Popen(["true"]) as process:
         process.wait()
     assert processes.cpu_seconds(process.pid) == 0
     assert processes.peak_mb(process.pid) == 0

@@ -24,7 +24,7 @@ def run(module: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 def start(module: str, spec: dict[str, Any]) -> "subprocess.Popen[str]":
     """Start one and hand it the spec. Its standard input stays open, for those that run until it is closed."""
-    process = subprocess.Popen(  # noqa: S603 - our own module
+    process = subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.clients.{module}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

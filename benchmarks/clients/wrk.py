@@ -16,7 +16,7 @@ def wrk(url: str, connections: int, seconds: int, size: int, *headers: str) -> d
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(SCRIPT)]
     for header in headers:
         command += ["-H", header]
-    done = subprocess.run([*command, url], capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LoadFailed(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
     return parse(done.stdout, connections, size)
