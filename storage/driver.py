@@ -32,6 +32,9 @@ from storage.ranges import ByteRange, RangeRequest
 CHUNK = 1 << 20
 """Bytes that a reader yields, and an append stores, at a time."""
 
+_PAGE = 100
+"""Folders that are asked for at a time."""
+
 _KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 
 Stage = NewType("Stage", str)
@@ -150,6 +153,51 @@ class StorageDriver(ABC):
 
         containing: a key relative to such a folder: folders that lack an object there are left out.
         """
+
+    async def find_folders(
+        self, prefix: str, marker: str, *, hidden: str = "_", after: str = "", limit: int | None = None
+    ) -> list[str]:
+        """Paths, relative to `prefix`, of the folders below it at any depth that have a folder `marker`.
+
+        Ordered by their components (a, a/b, a-b), those behind `after` (any text), at most `limit`. Folders whose name
+        starts with `hidden` are not looked into. Whether an empty marker counts is left to the driver, and so is a
+        faster way than this one, which asks for folder after folder.
+        """
+        walk = self._folders_with(prefix, marker, hidden, after.split("/") if after else None, "")
+        found: list[str] = []
+        if limit != 0:
+            async for name in walk:
+                found.append(name)
+                if len(found) == limit:
+                    break
+        return found
+
+    async def _folders_with(
+        self, prefix: str, marker: str, hidden: str, after: list[str] | None, name: str
+    ) -> AsyncIterator[str]:
+        """after: components of the last one found, relative to `name`."""
+        place, below = "/".join(filter(None, (prefix, name))), f"{name}/" if name else ""
+        cursor = after[0] if after else ""
+        folders = await self.list_folders(place, after=cursor, limit=_PAGE)
+        # the first page has the marker, in all but the widest of folders
+        if name and after is None and (marker in folders or (len(folders) == _PAGE and await self._has(place, marker))):
+            yield name
+        if after and is_key(cursor) and not cursor.startswith(hidden):
+            async for found in self._folders_with(prefix, marker, hidden, after[1:], below + cursor):
+                yield found
+        while folders:
+            for folder in folders:
+                if not folder.startswith(hidden):
+                    async for found in self._folders_with(prefix, marker, hidden, None, below + folder):
+                        yield found
+            if len(folders) < _PAGE:
+                return
+            folders = await self.list_folders(place, after=folders[-1], limit=_PAGE)
+
+    async def _has(self, prefix: str, folder: str) -> bool:
+        async for _ in self.list_objects(f"{prefix}/{folder}"):
+            return True
+        return False
 
     @abstractmethod
     async def url(self, key: str, method: str, expires: float) -> str | None:

@@ -26,7 +26,7 @@ async def purge_uploads(content: ContentStore, age: float, *, dry_run: bool = Fa
     """Remove the sessions that have been idle for more than `age` seconds. Raises Unavailable when the store fails."""
     sessions = size = 0
     limit = await content.driver.now() - age
-    async for name in content.repositories():
+    for name in await content.repositories_with(layout.UPLOADS_FOLDER):
         for id in await content.driver.list_folders(layout.uploads(name)):
             changed, held = await _last_change(content, name, id)
             if changed is None or changed > limit:

@@ -452,6 +452,49 @@ class ListingContract(_Fixtures):
         assert await driver.list_folders("") == []
         assert await keys(driver.list_objects("")) == []
 
+    async def test_find_folders(self, driver: StorageDriver) -> None:
+        for key in (
+            "r/a/_m/x",
+            "r/a/b/_m/x/y",
+            "r/a-b/_m/x",
+            "r/c/d/e/_m/y",
+            "r/q/_l/x",
+            "r/_h/z/_m/x",
+            "other/a/_m/x",
+        ):
+            await driver.put(key, b"")
+        assert await driver.find_folders("r", "_m") == ["a", "a/b", "a-b", "c/d/e"]
+        assert await driver.find_folders("r", "_l") == ["q"]
+        assert await driver.find_folders("none", "_m") == []
+
+    @pytest.mark.parametrize(
+        ("after", "found"),
+        [
+            ("a", ["a/b", "a-b", "c/d/e"]),
+            ("a/b", ["a-b", "c/d/e"]),
+            ("a/zz", ["a-b", "c/d/e"]),
+            ("b", ["c/d/e"]),
+            ("c/d", ["c/d/e"]),
+            ("c/d/e", []),
+            ("c/d/e/f", []),
+            ("../x", ["a", "a/b", "a-b", "c/d/e"]),
+            ("zz", []),
+        ],
+    )
+    async def test_find_folders_page_by_page(self, driver: StorageDriver, after: str, found: list[str]) -> None:
+        for name in ("a", "a/b", "a-b", "c/d/e"):
+            await driver.put(f"r/{name}/_m/x", b"")
+        assert await driver.find_folders("r", "_m", after=after) == found
+        for limit in (0, 1, 2):
+            assert await driver.find_folders("r", "_m", after=after, limit=limit) == found[:limit]
+
+    async def test_find_folders_in_a_wide_folder(self, driver: StorageDriver) -> None:
+        names = [f"{number:03}" for number in range(250)]
+        for name in names:
+            await driver.put(f"r/{name}/_m/x", b"")
+        await driver.put("r/_m/x", b"")
+        assert await driver.find_folders("", "_m") == ["r", *(f"r/{name}" for name in names)]
+
 
 class WritingContract(_Fixtures):
     """put, delete, delete_tree, move, touch."""

@@ -24,6 +24,7 @@ from storage.driver import ObjectInfo, check_key
 from storage.drivers import folders
 from storage.drivers.cached import LARGEST, open_cached, read_cached
 from storage.drivers.growing import flocked, open_regular, regular
+from storage.drivers.listings import Listings
 from storage.drivers.oserrors import translated
 from storage.drivers.scratch import Scratch, remove_tree
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, StorageError, Unavailable
@@ -53,6 +54,7 @@ class FileTree:
         self.root = root
         self.scratch_key = check_key(scratch)
         self.scratch = Scratch(root, f"{root}/{scratch}")
+        self.listings = Listings()
 
     def path(self, key: str) -> str:
         """Raises ValueError for what is not a key, or lies in the scratch folder."""

@@ -145,6 +145,13 @@ class FilesystemDriver(StorageDriver):
     ) -> list[str]:
         return await self._run(None, walk.folder_names, self._tree, prefix, after, limit, containing)
 
+    async def find_folders(
+        self, prefix: str, marker: str, *, hidden: str = "_", after: str = "", limit: int | None = None
+    ) -> list[str]:
+        """All in one trip to a thread."""
+        found = walk.folders_with(self._tree, prefix, marker, hidden, after.split("/") if after else None)
+        return await self._run(None, lambda: list(islice(found, limit)))
+
     async def url(self, key: str, method: str, expires: float) -> str | None:
         return None
 

@@ -5,22 +5,20 @@ Keys are ordered as whole strings, so a folder `a` sorts as `a/`: behind `a-b` a
 links are followed, as distribution does.
 """
 
-import heapq
 import os
 import stat
 from collections.abc import Iterator
-from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 
 from storage.driver import ObjectInfo, check_key
 from storage.drivers.files import FileTree, info_of
-
-_GONE = frozenset({ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP})
+from storage.drivers.listings import GONE as _GONE
+from storage.drivers.listings import behind, is_folder
 
 
 def objects(tree: FileTree, prefix: str, after: str) -> Iterator[ObjectInfo]:
     """Every object below prefix with a key > after, in order. A generator: each step blocks for a few folders."""
-    for key, is_folder in _entries(tree, prefix):
-        if is_folder:
+    for key, has_keys in _entries(tree, prefix):
+        if has_keys:
             # all keys below start with this: either some may lie behind `after`, or none
             if f"{key}/" > after or after.startswith(f"{key}/"):
                 yield from objects(tree, key, after)
@@ -32,23 +30,51 @@ def folder_names(tree: FileTree, prefix: str, after: str, limit: int | None, con
     """See StorageDriver.list_folders. Looks into no more folders than it must for `limit` names."""
     if containing:
         check_key(containing)
-    start = len(prefix) + 1 if prefix else 0
-    names = [key[start:] for key, is_folder in _scan(tree, prefix) if is_folder and key[start:] > after]
-    heapq.heapify(names)
+    names = _folders(tree, prefix)
     found: list[str] = []
-    while names and (limit is None or len(found) < limit):
-        name = heapq.heappop(names)
-        key = f"{prefix}/{name}" if prefix else name
+    for index in range(behind(names, after), len(names)):
+        if limit is not None and len(found) >= limit:
+            break
+        key = f"{prefix}/{names[index]}" if prefix else names[index]
+        if not _is_component(names[index]) or key == tree.scratch_key:
+            continue
         if _regular(tree.path(f"{key}/{containing}")) if containing else _holds_object(tree, key):
-            found.append(name)
+            found.append(names[index])
     return found
+
+
+def folders_with(
+    tree: FileTree, prefix: str, marker: str, hidden: str, after: list[str] | None, name: str = ""
+) -> Iterator[str]:
+    """See StorageDriver.find_folders. after: components of the last one found, relative to `name`. A generator."""
+    names = _folders(tree, "/".join(filter(None, (prefix, name))))
+    if name and after is None and marker in names[behind(names, marker) - 1 : behind(names, marker)]:
+        yield name
+    start = 0
+    if after:
+        start = behind(names, after[0])
+        if names[start - 1 : start] == after[:1] and not after[0].startswith(hidden):
+            yield from folders_with(tree, prefix, marker, hidden, after[1:], f"{name}/{after[0]}" if name else after[0])
+    for index in range(start, len(names)):
+        child = f"{name}/{names[index]}" if name else names[index]
+        if not names[index].startswith(hidden) and _is_component(names[index]):
+            yield from folders_with(tree, prefix, marker, hidden, None, child)
+
+
+def _folders(tree: FileTree, prefix: str) -> list[str]:
+    try:
+        return tree.listings.folders(tree.folder(prefix))
+    except OSError as exc:
+        if exc.errno not in _GONE:
+            raise
+        return []
 
 
 def _holds_object(tree: FileTree, prefix: str) -> bool:
     """A folder that a killed process, or distribution, has left empty is none."""
     folders = []
-    for key, is_folder in _scan(tree, prefix):
-        if is_folder:
+    for key, has_keys in _scan(tree, prefix):
+        if has_keys:
             folders.append(key)
         elif _regular(tree.path(key)):
             return True
@@ -66,7 +92,7 @@ def _scan(tree: FileTree, prefix: str) -> Iterator[tuple[str, bool]]:
             for entry in entries:
                 key = f"{prefix}/{entry.name}" if prefix else entry.name
                 if _is_component(entry.name) and key != tree.scratch_key:
-                    yield key, _is_folder(entry)
+                    yield key, is_folder(entry)
     except OSError as exc:
         if exc.errno not in _GONE:
             raise
@@ -78,15 +104,6 @@ def _is_component(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as exc:
-        if exc.errno not in _GONE:
-            raise  # pragma: no cover - a symbolic link on a disk that fails; DirEntry asks the kernel past os.stat
-        return False
 
 
 def _regular(path: str) -> os.stat_result | None:

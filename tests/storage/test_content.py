@@ -125,7 +125,14 @@ async def test_what_is_no_repository(
         await backing.put(f"{layout.REPOSITORIES}/{key}", b"x")
     assert (await content.list_repositories("", 100)).names == ["a"]
     assert "no repository name" in caplog.text
-    assert [name async for name in content.repositories()] == ["a", "only/blobs", "only/uploads"]
+    assert await content.repositories_with(layout.UPLOADS_FOLDER) == ["only/uploads"]
+
+
+async def test_a_page_of_what_is_no_repository(content: ContentStore, backing: StorageDriver) -> None:
+    """The list goes on behind it."""
+    for name in ("A", "B", "C", "d"):
+        await backing.put(f"{layout.REPOSITORIES}/{name}/_manifests/revisions/x/link", b"")
+    assert (await content.list_repositories("", 2)).names == ["d"]
 
 
 @pytest.mark.slow
