@@ -160,8 +160,8 @@ class StorageDriver(ABC):
         """Paths, relative to `prefix`, of the folders below it at any depth that have a folder `marker`.
 
         Ordered by their components (a, a/b, a-b), those behind `after` (any text), at most `limit`. Folders whose name
-        starts with `hidden` are not looked into. Whether an empty marker counts is left to the driver, and so is a
-        faster way than this one, which asks for folder after folder.
+        starts with `hidden` are not looked into. Drivers may know a faster way than this one, which asks for folder
+        after folder.
         """
         walk = self._folders_with(prefix, marker, hidden, after.split("/") if after else None, "")
         found: list[str] = []

@@ -7,7 +7,8 @@ links are followed, as distribution does.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 from storage.driver import ObjectInfo, check_key
 from storage.drivers.files import FileTree, info_of
@@ -35,7 +36,7 @@ def folder_names(tree: FileTree, prefix: str, after: str, limit: int | None, con
     for index in range(behind(names, after), len(names)):
         if limit is not None and len(found) >= limit:
             break
-        key = f"{prefix}/{names[index]}" if prefix else names[index]
+        key = _join(prefix, names[index])
         if not _is_component(names[index]) or key == tree.scratch_key:
             continue
         if _regular(tree.path(f"{key}/{containing}")) if containing else _holds_object(tree, key):
@@ -47,18 +48,26 @@ def folders_with(
     tree: FileTree, prefix: str, marker: str, hidden: str, after: list[str] | None, name: str = ""
 ) -> Iterator[str]:
     """See StorageDriver.find_folders. after: components of the last one found, relative to `name`. A generator."""
-    names = _folders(tree, "/".join(filter(None, (prefix, name))))
-    if name and after is None and marker in names[behind(names, marker) - 1 : behind(names, marker)]:
+    names = _folders(tree, _join(prefix, name))
+    if name and after is None and _is_in(names, marker) and _holds_object(tree, f"{_join(prefix, name)}/{marker}"):
         yield name
     start = 0
     if after:
         start = behind(names, after[0])
-        if names[start - 1 : start] == after[:1] and not after[0].startswith(hidden):
-            yield from folders_with(tree, prefix, marker, hidden, after[1:], f"{name}/{after[0]}" if name else after[0])
+        if _is_in(names, after[0]) and not after[0].startswith(hidden):
+            yield from folders_with(tree, prefix, marker, hidden, after[1:], _join(name, after[0]))
     for index in range(start, len(names)):
-        child = f"{name}/{names[index]}" if name else names[index]
         if not names[index].startswith(hidden) and _is_component(names[index]):
-            yield from folders_with(tree, prefix, marker, hidden, None, child)
+            yield from folders_with(tree, prefix, marker, hidden, None, _join(name, names[index]))
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}/{name}" if prefix and name else prefix or name
+
+
+def _is_in(names: list[str], name: str) -> bool:
+    index = behind(names, name) - 1
+    return index >= 0 and names[index] == name
 
 
 def _folders(tree: FileTree, prefix: str) -> list[str]:
@@ -71,26 +80,21 @@ def _folders(tree: FileTree, prefix: str) -> list[str]:
 
 
 def _holds_object(tree: FileTree, prefix: str) -> bool:
-    """A folder that a killed process, or distribution, has left empty is none."""
-    folders = []
-    for key, has_keys in _scan(tree, prefix):
-        if has_keys:
-            folders.append(key)
-        elif _regular(tree.path(key)):
-            return True
-    return any(_holds_object(tree, key) for key in folders)
+    """A folder that a killed process, or distribution, has left empty is none. Goes down at once: most hold some."""
+    with closing(_scan(tree, prefix)) as found:
+        return any(_holds_object(tree, key) if has_keys else _regular(tree.path(key)) for key, has_keys in found)
 
 
 def _entries(tree: FileTree, prefix: str) -> list[tuple[str, bool]]:
     return sorted(_scan(tree, prefix), key=lambda entry: f"{entry[0]}/" if entry[1] else entry[0])
 
 
-def _scan(tree: FileTree, prefix: str) -> Iterator[tuple[str, bool]]:
+def _scan(tree: FileTree, prefix: str) -> Generator[tuple[str, bool], None, None]:
     """The keys directly below prefix, and whether each is a folder."""
     try:
         with os.scandir(tree.folder(prefix)) as entries:
             for entry in entries:
-                key = f"{prefix}/{entry.name}" if prefix else entry.name
+                key = _join(prefix, entry.name)
                 if _is_component(entry.name) and key != tree.scratch_key:
                     yield key, is_folder(entry)
     except OSError as exc:
