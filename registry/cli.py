@@ -24,9 +24,13 @@ examples:
   registry config.yml                               the same, as registry:2 is called
   REGISTRY_HTTP_ADDR=:5001 registry serve           any setting can be a variable
   REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=./data registry serve
+  registry serve --workers auto config.yml          one process for each core, on one port
   registry check-config config.yml                  what holds, and where it came from
 """
 CONFIG_HELP = "a config.yml as distribution has it; default: REGISTRY_CONFIGURATION_PATH, else built-in settings"
+
+MOST_WORKERS = 256
+"""A typing mistake shall not fill the machine."""
 
 
 class Refusal(Exception):
@@ -74,12 +78,15 @@ def serve(options: argparse.Namespace) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
     _check_files(loaded)
+    _check_workers(options.workers, loaded.config)
     up = False
 
     def started(addresses: list[str]) -> None:
         nonlocal up
         up = True
         facts = banner(loaded, addresses)
+        if options.workers > 1:
+            facts = {"listening": facts["listening"], "workers": f"{options.workers} processes", **facts}
         if loaded.config.log.formatter == "text":
             print(f"Moorage {version()}", *(f"  {name:<10}{_one_line(fact)}" for name, fact in facts.items()), sep="\n")
             sys.stdout.flush()
@@ -87,27 +94,63 @@ def serve(options: argparse.Namespace) -> int:
             log.info("started", extra=facts)
 
     try:
-        _run(loaded, started)
+        return _run(loaded, options.workers, started)
     except OSError as exc:
         if up:
             raise
         raise Refusal(_cannot_listen(loaded.config, exc)) from exc
+    except Exception as exc:
+        refusal = _explained(exc, loaded)
+        if refusal is None:
+            raise
+        raise refusal from exc
+
+
+def _run(loaded: "Loaded", workers: int, started: Callable[[list[str]], None]) -> int:
+    from registry.app import create_app
+
+    if workers > 1:
+        from registry.workers import run as run_workers
+
+        return run_workers(
+            create_app, loaded.config, workers, started=started, failed=lambda exc: _say_why(exc, loaded)
+        )
+
+    from registry.server import run
+
+    app: Any = create_app(loaded.config)  # Starlette and uvicorn type an ASGI app differently
+    run(app, loaded.config, started=started)
     return 0
 
 
-def _run(loaded: "Loaded", started: Callable[[list[str]], None]) -> None:
-    from registry.app import create_app
+def _explained(exc: Exception, loaded: "Loaded") -> Refusal | None:
+    """What the user can do about it; None: a bug."""
     from registry.config import ConfigError
-    from registry.server import run
     from storage.errors import StorageError
 
-    try:
-        app: Any = create_app(loaded.config)  # Starlette and uvicorn type an ASGI app differently
-        run(app, loaded.config, started=started)
-    except ConfigError as exc:
-        raise _refusal(exc, loaded) from exc
-    except StorageError as exc:
-        raise Refusal(f"the {loaded.config.storage.driver} storage cannot be used: {exc}") from exc
+    if isinstance(exc, ConfigError):
+        return _refusal(exc, loaded)
+    if isinstance(exc, StorageError):
+        return Refusal(f"the {loaded.config.storage.driver} storage cannot be used: {exc}")
+    workers = sys.modules.get("registry.workers")  # nobody else raises it
+    return Refusal(str(exc)) if workers and isinstance(exc, workers.WorkersFailed) else None
+
+
+def _say_why(exc: Exception, loaded: "Loaded") -> None:
+    """In a worker, which ends with it."""
+    refusal = _explained(exc, loaded)
+    if refusal is None:
+        sys.excepthook(type(exc), exc, exc.__traceback__)
+    else:
+        print(f"registry: {_one_line(str(refusal))}", file=sys.stderr)
+
+
+def _check_workers(count: int, config: "Config") -> None:
+    if count > 1 and config.storage.driver == "inmemory":
+        raise Refusal(
+            f"--workers {count}: the inmemory storage lives inside one process, each worker would have content of its"
+            " own; use another storage, or one worker"
+        )
 
 
 def _load(path: Path | None) -> "Loaded":
@@ -181,13 +224,38 @@ def _config_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help=CONFIG_HELP)
 
 
+def _serve_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="processes that share the address, or `auto`: one for each core; default: 1."
+        " limits.maxconnections is per process",
+    )
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        return len(os.sched_getaffinity(0))  # the cores that this process may run on
+    if text.isdecimal() and 1 <= int(text) <= MOST_WORKERS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number from 1 to {MOST_WORKERS}, or auto, found {text!r}")
+
+
 COMMANDS = (
     Command(
         "serve",
         serve,
         "run the registry until SIGTERM or Ctrl-C",
-        ("registry serve", "registry serve config.yml", "REGISTRY_HTTP_ADDR=:5001 registry serve"),
-        _config_argument,
+        (
+            "registry serve",
+            "registry serve config.yml",
+            "registry serve --workers auto config.yml",
+            "REGISTRY_HTTP_ADDR=:5001 registry serve",
+        ),
+        _serve_arguments,
     ),
     Command(
         "check-config",

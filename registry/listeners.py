@@ -3,6 +3,8 @@
 Rules, where distribution has them, are those of Go's net.Listen: `:5000` is every address of the machine, IPv4 and
 IPv6; a port may be 0 (any free one) or a name. A socket file that another process still listens on is left alone.
 Sockets listen from here on, so that a taken port shows before anything is started.
+
+Several processes get a listener each (SO_REUSEPORT), because of a shared one whoever wakes first takes all that wait.
 """
 
 import errno
@@ -46,6 +48,28 @@ def listening(net: str, addr: str, *, unacknowledged: float = 0) -> Iterator[lis
         yield sockets
 
 
+@contextmanager
+def listening_each(
+    net: str, addr: str, count: int, *, unacknowledged: float = 0
+) -> Iterator[list[list[socket.socket]]]:
+    """The listening sockets of each of `count` processes, as `listening` makes them for one.
+
+    The kernel spreads connections over them. A unix socket cannot be had twice, so all share one.
+    """
+    with listening(net, addr, unacknowledged=unacknowledged) as first, ExitStack() as stack:
+        if net == "unix":
+            yield [first] * count
+            return
+        for sock in first:
+            # Not before it listens: a port on which somebody else does, even with this option, counts as taken.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        others = [
+            [stack.enter_context(_tcp(sock.family, sock.getsockname(), unacknowledged, share=True)) for sock in first]
+            for _ in range(1, count)
+        ]
+        yield [first, *others]
+
+
 def split_address(addr: str) -> tuple[str, str]:
     """`host:port`, `[::1]:port` or `:port` as (host, port). Raises OSError for anything else."""
     host, colon, port = addr.rpartition(":")
@@ -72,10 +96,13 @@ def _places(host: str, port: str) -> list[tuple[socket.AddressFamily, tuple[str,
     return sorted({(family, place) for family, _, _, _, place in found})  # type: ignore[misc] # only AF_INET and AF_INET6
 
 
-def _tcp(family: socket.AddressFamily, place: tuple[str, int], unacknowledged: float) -> socket.socket:
+def _tcp(family: int, place: tuple[str, int], unacknowledged: float, *, share: bool = False) -> socket.socket:
+    """share: with the listeners that this address has already."""
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # Else this socket would want the IPv4 port as well; with two, clients of IPv4 are logged as such.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

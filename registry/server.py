@@ -5,18 +5,21 @@ The first SIGTERM or SIGINT closes the listeners and idle connections and lets r
 """
 
 import asyncio
+import functools
 import logging
 import os
 import resource
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from types import FrameType
+from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn import Config as UvicornConfig
@@ -58,9 +61,8 @@ def run(
     settings that cannot be, and whatever app raises when it starts.
     """
     limits = within_descriptors(limits_of(config))
-    drain = config.http.draintimeout or DRAIN_TIMEOUT
     with listening(config.http.net, config.http.addr, unacknowledged=limits.stall_timeout) as sockets:
-        server = Server(app, sockets, server_context(config.http.tls), limits, drain)
+        server = Server(app, sockets, server_context(config.http.tls), limits, drain_of(config))
         with ending_on_signals(server.stop), asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner:
             runner.run(server.serve(lambda: started([printable(sock) for sock in sockets])))
 
@@ -135,6 +137,11 @@ def limits_of(config: Config) -> Limits:
         max_head=config.limits.headsize,
         max_fields=config.limits.headerfields,
     )
+
+
+def drain_of(config: Config) -> float:
+    """Seconds that requests have which still run at the end."""
+    return config.http.draintimeout or DRAIN_TIMEOUT
 
 
 def within_descriptors(limits: Limits) -> Limits:
@@ -243,10 +250,15 @@ class Server:
                 config, self.state, app_state, loop, limits=self.limits, watch=self.watch, files=self.files
             )
 
-        create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        create: Any = loop.create_server
+        if sock.family == socket.AF_UNIX:
+            create = loop.create_unix_server
+            if sys.version_info >= (3, 13):
+                # Its file belongs to whoever made the socket, and other workers still listen on it.
+                create = functools.partial(create, cleanup_socket=False)
         handshake = (self.limits.head_timeout or None) if self.tls else None
         goodbye = self.limits.discard_timeout if self.tls else None
-        return await create(
+        server: asyncio.Server = await create(
             protocol,
             sock=sock,
             ssl=self.tls,
@@ -254,6 +266,7 @@ class Server:
             ssl_handshake_timeout=handshake,
             ssl_shutdown_timeout=goodbye,
         )
+        return server
 
     def refresh_date(self) -> None:
         assert self.loop is not None
