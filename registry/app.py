@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,6 +38,9 @@ from storage.repository import ReadOnly, RefuseDeletes, Repository
 from storage.rules import AnyOf, ManifestRules
 
 log = logging.getLogger(__name__)
+
+_REPOSITORIES = 1024
+"""Whose wrappers are kept."""
 
 _FIRST_PURGE = 60.0
 """Seconds after the start."""
@@ -86,13 +90,14 @@ def _driver(config: Config) -> StorageDriver:
 def _resolver(content: ContentStore, config: Config) -> Resolve:
     read_only, deletes = config.storage.maintenance.readonly.enabled, config.storage.delete.enabled
 
-    def resolve(name: RepositoryName, ns: str | None) -> Repository:
+    @lru_cache(_REPOSITORIES)  # they hold no state, so making them for every request would be all that they cost
+    def hosted(name: RepositoryName) -> Repository:
         repository = content.repository(name)
         if read_only:
             return ReadOnly(repository)
         return repository if deletes else RefuseDeletes(repository)
 
-    return resolve
+    return lambda name, ns: hosted(name)
 
 
 def _rules(config: Config) -> ManifestRules:

@@ -127,10 +127,11 @@ class Dispatch:
         return path
 
     async def _authorize(self, request: Request, access: Access, repository: str) -> Actor:
-        authenticator = self._services.authenticator
-        if len(request.headers.getlist("authorization")) > 1:
-            raise HeaderInvalid("more than one Authorization header")  # which of them counts, proxies would disagree on
-        actor = await authenticator.identify(request.headers) if authenticator else ANONYMOUS
+        authenticator, actor = self._services.authenticator, ANONYMOUS
+        if authenticator is not None:
+            if len(request.headers.getlist("authorization")) > 1:
+                raise HeaderInvalid("more than one Authorization header")  # proxies would disagree on which one counts
+            actor = await authenticator.identify(request.headers)
         match self._decide(actor, access, repository):
             case "deny":
                 raise Denied
