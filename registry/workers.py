@@ -221,7 +221,7 @@ class Supervisor:
         os.kill(os.getppid(), signal.SIGCHLD)  # to whoever adopted it, this says nothing
 
     def _announce(self) -> None:
-        if not self._announced and not self._stopping and all(self._answering):
+        if not self._announced and not self._stopping and all(self._answering[:]):
             self._announced = True
             self._up()
 
