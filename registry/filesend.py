@@ -9,9 +9,9 @@ used through a duplicate, as the loops refuse to watch a descriptor that belongs
 """
 
 import asyncio
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from registry.outlet import Outlet
 
@@ -24,6 +24,9 @@ READ_AHEAD = 4 << 20
 
 PROBE_EVERY = 128 << 10
 THREADS = 8
+
+UNREACHABLE = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN))
+"""What sockets say of a vanished client, besides Python's ConnectionErrors. listeners.py asks for ETIMEDOUT."""
 
 
 class TruncatedFile(RuntimeError):
@@ -51,7 +54,7 @@ class FileSender:
                 await self._send_read(outlet, fd, offset, offset + count)
             else:
                 await self._send_by_kernel(outlet, fd, offset, offset + count)
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionError:
             outlet.abort()  # the client has left; ends as silently as uvicorn's own send does
 
     async def _send_read(self, outlet: Outlet, fd: int, offset: int, end: int) -> None:
@@ -68,6 +71,8 @@ class FileSender:
 
     async def _send_by_kernel(self, outlet: Outlet, fd: int, offset: int, end: int) -> None:
         await outlet.flush()
+        if outlet.is_closing():
+            return  # its descriptor is closed, or somebody else's by now
         with outlet.direct() as way:
             read = 0  # cold: up to here a thread has read
             while offset < end and not outlet.is_closing():
@@ -77,11 +82,7 @@ class FileSender:
                     await self._loop.run_in_executor(self._threads, _read, fd, offset, read)
                     if outlet.is_closing():
                         return
-                sent = 0
-                with suppress(BlockingIOError):
-                    sent = os.sendfile(way.descriptor, fd, offset, size)
-                    if not sent:
-                        raise TruncatedFile
+                sent = _sendfile(way.descriptor, fd, offset, size)
                 offset += sent
                 outlet.sent += sent
                 # others come first in any case
@@ -104,3 +105,18 @@ def _read(fd: int, offset: int, end: int) -> None:
     scratch = bytearray(256 << 10)
     while offset < end and (size := os.preadv(fd, [scratch], offset)):
         offset += size
+
+
+def _sendfile(sock: int, fd: int, offset: int, size: int) -> int:
+    """Bytes that the socket has taken; 0 where it is full. Raises TruncatedFile; ConnectionError without a client."""
+    try:
+        sent = os.sendfile(sock, fd, offset, size)
+    except BlockingIOError:
+        return 0
+    except OSError as exc:
+        if exc.errno in UNREACHABLE:
+            raise ConnectionResetError from exc
+        raise
+    if not sent:
+        raise TruncatedFile
+    return sent

@@ -15,6 +15,7 @@ Rules:
 import asyncio
 import enum
 import logging
+import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -143,16 +144,31 @@ class RegistryCycle(RequestResponseCycle):
         await super().send(message)
 
     async def send_file(self, message: Mapping[str, Any]) -> None:
-        """Part of a file as part of the body (ASGI, "Zero Copy Send"); of an answer that has announced its length."""
-        count, offset = message["count"], message.get("offset") or 0
-        if self.scope["method"] == "HEAD" or not count or self.disconnected or self.transport.is_closing():
-            return
-        if not self.response_started or self.chunked_encoding or count > self.expected_content_length:
-            raise RuntimeError("a file can only be sent within the Content-Length of a response")
-        self.expected_content_length -= count
-        await self.files.send(self.outlet, message["file"].fileno(), offset, count)
+        """Part of a file as part of the body (ASGI, "Zero Copy Send"); of an answer that has announced its length.
+
+        Without an offset it begins where the file stands, without a count it goes on to the file's end.
+        """
+        if not self.disconnected and not self.transport.is_closing():
+            fd, offset, count = message["file"].fileno(), message.get("offset"), message.get("count")
+            if offset is None:
+                offset = os.lseek(fd, 0, os.SEEK_CUR)
+            if count is None:
+                count = max(0, os.fstat(fd).st_size - offset)
+            self.account_for(count)
+            if count and self.scope["method"] != "HEAD":
+                await self.files.send(self.outlet, fd, offset, count)
         if self.transport.is_closing():
             self.disconnected = True  # whatever is missing is nobody's mistake
+
+    def account_for(self, count: int) -> None:
+        """Raises RuntimeError for what uvicorn would not let a body do, before a byte of it leaves."""
+        if not self.response_started or self.response_complete:
+            raise RuntimeError("a file can only be sent between the start and the end of a response")
+        if self.scope["method"] == "HEAD":
+            return
+        if self.chunked_encoding or not 0 <= count <= self.expected_content_length:
+            raise RuntimeError("a file can only be sent within the Content-Length of a response")
+        self.expected_content_length -= count
 
     def will_drain(self) -> bool:
         """Is the rest of the body short enough to be dropped for the sake of the connection?

@@ -1,10 +1,9 @@
 """Responses with a body that streams: they own their readers and close them, whatever ends them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import BinaryIO
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from registry.headers import multipart_end, multipart_head
 from storage.driver import ObjectReader
@@ -12,6 +11,9 @@ from storage.ranges import ByteRange, RangeRequest
 
 ZERO_COPY_SEND = "http.response.zerocopysend"
 """ASGI's extension "Zero Copy Send": the server takes the bytes from an open file itself."""
+
+SMALL = 64 << 10
+"""Bytes: up to here a part is cheaper together with its head than as a piece of a file."""
 
 
 class BlobResponse(StreamingResponse):
@@ -23,17 +25,14 @@ class BlobResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            if self._reader.file is not None and ZERO_COPY_SEND in (scope.get("extensions") or {}):
-                await self._send_file(self._reader.file, send)
-            else:
+            message = _from_file(self._reader) if _takes_files(scope) else None
+            if message is None:
                 await super().__call__(scope, receive, send)
+            else:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await send(message)  # ends early when the client leaves, so nobody needs to listen for that
         finally:
             await self._reader.aclose()
-
-    async def _send_file(self, file: BinaryIO, send: Send) -> None:
-        span = self._reader.span
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": ZERO_COPY_SEND, "file": file, "offset": span.start, "count": len(span)})
 
 
 class RangesResponse(StreamingResponse):
@@ -42,25 +41,53 @@ class RangesResponse(StreamingResponse):
     def __init__(
         self,
         open_range: Callable[[RangeRequest], Awaitable[ObjectReader]],
-        spans: list[ByteRange],
+        spans: Sequence[ByteRange],
         size: int,
         boundary: str,
         part_headers: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> None:
-        super().__init__(self._parts(open_range, spans, size, boundary, part_headers), 206, headers)
+        super().__init__((), 206, headers)
+        self._open_range, self._spans, self._size = open_range, spans, size
+        self._boundary, self._part_headers = boundary, part_headers
+        self._takes_files = False
 
-    @staticmethod
-    async def _parts(
-        open_range: Callable[[RangeRequest], Awaitable[ObjectReader]],
-        spans: list[ByteRange],
-        size: int,
-        boundary: str,
-        part_headers: Mapping[str, str],
-    ) -> AsyncIterator[bytes]:
-        for span in spans:
-            yield multipart_head(boundary, part_headers, span, size)
-            async with await open_range(RangeRequest(span.start, span.stop)) as reader:
-                async for chunk in reader.chunks():
-                    yield chunk
-        yield multipart_end(boundary)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._takes_files = _takes_files(scope)
+        await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        """Written out instead of yielded: a generator that is left at a yield closes its reader some day."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for span in self._spans:
+            head = multipart_head(self._boundary, self._part_headers, span, self._size)
+            async with await self._open_range(RangeRequest(span.start, span.stop)) as reader:
+                await self._send_part(head, reader, send)
+        await send(_piece(multipart_end(self._boundary), more=False))
+
+    async def _send_part(self, head: bytes, reader: ObjectReader, send: Send) -> None:
+        if len(reader.span) <= SMALL:
+            await send(_piece(head + await reader.read(SMALL)))
+            return
+        await send(_piece(head))
+        message = _from_file(reader) if self._takes_files else None
+        if message is not None:
+            await send({**message, "more_body": True})
+            return
+        async for chunk in reader.chunks():
+            await send(_piece(chunk))
+
+
+def _takes_files(scope: Scope) -> bool:
+    return ZERO_COPY_SEND in (scope.get("extensions") or {})
+
+
+def _from_file(reader: ObjectReader) -> Message | None:
+    """The span as a message of the extension; None where no local file holds it."""
+    if reader.file is None:
+        return None
+    return {"type": ZERO_COPY_SEND, "file": reader.file, "offset": reader.span.start, "count": len(reader.span)}
+
+
+def _piece(data: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
