@@ -94,9 +94,8 @@ class Registry:
 def serving(
     folder: Path, *arguments: str, loop: str = "uvloop", addr: str = "127.0.0.1:0", **environ: str
 ) -> Iterator[Registry]:
-    errors = folder / "errors"
-    with errors.open("w") as stream, start(folder, *arguments, loop=loop, addr=addr, errors=stream, **environ) as child:
-        yield Registry(child, errors)
+    with start(folder, *arguments, loop=loop, addr=addr, errors="errors", **environ) as child:
+        yield Registry(child, folder / "errors")
 
 
 @contextmanager
@@ -105,10 +104,10 @@ def start(
     *arguments: str,
     loop: str = "uvloop",
     addr: str = "127.0.0.1:0",
-    errors: object = None,
+    errors: str,
     **environ: str,
 ) -> Iterator[subprocess.Popen[str]]:
-    """None of its processes outlives the context."""
+    """None of its processes outlives the context. errors: the file in folder into which they write them."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
     settings = {
         "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(folder / "data"),
@@ -116,14 +115,17 @@ def start(
         "PYTHONPATH": os.getcwd(),
         **environ,
     }
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", *PROGRAMS[loop], "serve", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=errors or subprocess.PIPE,  # type: ignore[arg-type] # a file
-        text=True,
-        env={**clean, **settings},
-        start_new_session=True,
-    ) as child:
+    with (
+        (folder / errors).open("w") as stream,
+        subprocess.Popen(
+            [sys.executable, "-W", "error", *PROGRAMS[loop], "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            env={**clean, **settings},
+            start_new_session=True,
+        ) as child,
+    ):
         try:
             yield child
         finally:
@@ -320,8 +322,9 @@ def test_one_worker_needs_no_supervisor(tmp_path: Path) -> None:
 
 def refused(folder: Path, *arguments: str, **environ: str) -> str:
     """The one line with which it ends."""
-    with start(folder, *arguments, **environ) as child:
-        out, err = child.communicate(timeout=PATIENCE)
+    with start(folder, *arguments, errors="refusal", **environ) as child:
+        out, _ = child.communicate(timeout=PATIENCE)
+    err = (folder / "refusal").read_text()
     assert (child.returncode, out, err.count("\n")) == (1, "", 1), err
     return err
 
@@ -346,8 +349,8 @@ def test_a_port_that_others_hold_is_taken(tmp_path: Path, share: bool) -> None:
 
 
 def test_what_keeps_every_worker_from_starting_is_said_once(tmp_path: Path) -> None:
-    environ = {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/proc/moorage"}
-    assert "the filesystem storage cannot be used" in refused(tmp_path, "--workers", "3", **environ)
+    line = refused(tmp_path, "--workers", "3", REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="/proc/moorage")
+    assert "the filesystem storage cannot be used" in line
 
 
 def test_memory_is_not_shared(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
