@@ -49,9 +49,7 @@ class Server:
 
     def version(self) -> str:
         assert self.path is not None
-        done = subprocess.run(
-            [self.path, self.version_option], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([self.path, self.version_option], capture_output=True, text=True, check=False)
         return (done.stdout + done.stderr).strip().splitlines()[0].rpartition(" ")[2]
 
 
