@@ -396,7 +396,7 @@ def test_stalled_reader_whom_the_kernel_ends(
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("number", sorted(filesend.UNREACHABLE))
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTUNREACH])
 def test_what_the_socket_says_of_a_vanished_client(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
@@ -417,10 +417,10 @@ def test_what_the_socket_says_of_a_vanished_client(
 @pytest.mark.slow
 def test_slow_but_steady_reader_survives(serve: Serve, file: Path, tls: bool) -> None:
     """200 kB/s for twice the time-out."""
-    with serve(replace(PATIENT, stall_timeout=0.4), tls=tls) as served, served.connect(window=1 << 12) as client:
-        client.send(request("GET", "/0/160000"))
+    with serve(replace(PATIENT, stall_timeout=0.3), tls=tls) as served, served.connect(window=1 << 12) as client:
+        client.send(request("GET", "/0/130000"))
         got = 0
-        while got < 160_000:
+        while got < 130_000:
             got += len(client.socket.recv(4000))
             threading.Event().wait(0.02)
 
