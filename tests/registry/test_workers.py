@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import trustme
 
 from registry import cli
 from registry.config import Config
@@ -50,7 +52,7 @@ class Registry:
             line = process.stdout.readline()
             assert line, errors.read_text()
             self.banner += line
-        found = re.search(r"listening +http://(.+):(\d+)", self.banner)
+        found = re.search(r"listening +https?://(.+):(\d+)", self.banner)
         self.place = (found[1], int(found[2])) if found else ("", 0)
 
     def workers(self) -> set[int]:
@@ -253,6 +255,29 @@ def test_a_unix_socket_is_shared(tmp_path: Path, loop_name: str) -> None:
         assert not path.exists()
 
 
+def test_a_tls_session_is_resumed_by_any_worker(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    both = str(tmp_path / "both.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(both)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # there the session is known when the handshake ends
+    environ = {"REGISTRY_HTTP_TLS_CERTIFICATE": both, "REGISTRY_HTTP_TLS_KEY": both}
+    with serving(tmp_path, "--workers", "2", **environ) as registry:
+        resumed, session = [], None
+        for _ in range(16):
+            with (
+                socket.create_connection(registry.place, PATIENCE) as sock,
+                context.wrap_socket(sock, server_hostname="127.0.0.1", session=session) as wrapped,
+            ):
+                client = RawConnection(wrapped)
+                client.send(request("GET", "/v2/"))
+                assert client.response().status == 200
+                resumed.append(wrapped.session_reused)
+                session = session or wrapped.session
+    assert resumed == [False] + [True] * 15
+
+
 # The end.
 
 
@@ -269,7 +294,15 @@ def by_terminal(registry: Registry) -> None:
     os.killpg(registry.process.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("end", [by_parent, by_service_manager, by_terminal])
+@pytest.mark.parametrize(
+    ("loop_name", "end"),
+    [
+        ("uvloop", by_parent),
+        ("uvloop", by_terminal),
+        ("asyncio", by_parent),
+        ("asyncio", by_service_manager),
+    ],
+)
 def test_running_downloads_are_finished(tmp_path: Path, loop_name: str, end: Callable[[Registry], None]) -> None:
     size = 24 * MIB
     with serving(tmp_path, "--workers", "2", loop=loop_name) as registry, ExitStack() as stack:
@@ -285,24 +318,23 @@ def test_running_downloads_are_finished(tmp_path: Path, loop_name: str, end: Cal
         assert registry.ended() == 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_second_signal_ends_at_once(tmp_path: Path, signum: int) -> None:
+def test_second_signal_ends_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "2") as registry, ExitStack() as stack:
         blob, workers = registry.push(os.urandom(24 * MIB)), registry.workers()
         for pid in workers:
             client = stack.enter_context(registry.connected_to(pid))
             client.send(request("GET", blob))
             client.exactly(100)
-        registry.process.send_signal(signum)
+        registry.process.send_signal(signal.SIGTERM)
         wait_until(lambda: refuses(registry.place))
         assert registry.workers() == workers
-        registry.process.send_signal(signum)
-        assert registry.ended() == 128 + signum
+        registry.process.send_signal(signal.SIGINT)
+        assert registry.ended() == 128 + signal.SIGINT
         assert not workers & parents().keys()
 
 
-def test_no_worker_outlives_a_killed_parent(tmp_path: Path, loop_name: str) -> None:
-    with serving(tmp_path, "--workers", "2", loop=loop_name) as registry:
+def test_no_worker_outlives_a_killed_parent(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "2") as registry:
         workers = registry.workers()
         registry.process.kill()
         registry.ended()
@@ -329,12 +361,12 @@ def refused(folder: Path, *arguments: str, **environ: str) -> str:
     return err
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_port_that_workers_hold_is_taken(tmp_path: Path, workers: str) -> None:
+def test_a_port_that_workers_hold_is_taken(tmp_path: Path) -> None:
     """Sharing it, as SO_REUSEPORT would allow, gave half of the clients another store."""
     with serving(tmp_path, "--workers", "2") as registry:
         addr = "{}:{}".format(*registry.place)
-        assert f"cannot listen on {addr}: stop the process" in refused(tmp_path, "--workers", workers, addr=addr)
+        for workers in ("1", "2"):
+            assert f"cannot listen on {addr}: stop the process" in refused(tmp_path, "--workers", workers, addr=addr)
         assert registry.ask(request("GET", "/v2/")).status == 200
 
 
