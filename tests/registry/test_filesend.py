@@ -415,9 +415,9 @@ def test_what_the_socket_says_of_a_vanished_client(
 
 
 @pytest.mark.slow
-def test_slow_but_steady_reader_survives(serve: Serve, file: Path, tls: bool) -> None:
+def test_slow_but_steady_reader_survives(serve: Serve) -> None:
     """200 kB/s for twice the time-out."""
-    with serve(replace(PATIENT, stall_timeout=0.3), tls=tls) as served, served.connect(window=1 << 12) as client:
+    with serve(replace(PATIENT, stall_timeout=0.3)) as served, served.connect(window=1 << 12) as client:
         client.send(request("GET", "/0/130000"))
         got = 0
         while got < 130_000:
@@ -440,7 +440,7 @@ def test_file_that_is_truncated(serve: Serve, large: Path, caplog: pytest.LogCap
 
 
 def test_file_that_is_unlinked(serve: Serve, large: Path, tls: bool) -> None:
-    with serve(path=large, tls=tls) as served, served.connect(window=1 << 16) as client:
+    with serve(path=large, tls=tls) as served, served.connect(window=1 << 20) as client:
         client.send(request("GET", f"/0/{LARGE}"))
         _, _, beginning = client.exactly(1000).partition(b"\r\n\r\n")
         large.unlink()
