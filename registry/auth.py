@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _REMEMBER = 60.0
 """Seconds for which a right password is not checked again: a pull of 20 layers should cost one bcrypt, not 20."""
+_SHOWN = 64
+"""Characters of a user's name in the log."""
 _REMEMBERED = 1024
 _MAX_HEADER = 8 << 10
 _AT_ONCE = max(1, (os.cpu_count() or 1) - 1)
@@ -121,7 +123,12 @@ class BasicAuthenticator:
         if value is None:
             return ANONYMOUS
         credentials = _credentials(value)
-        if credentials is None or not await self._is_right(*credentials):
+        if credentials is None:
+            log.warning("a login was refused: the Authorization header is not Basic")
+            raise Unauthorized(self.challenge)
+        if not await self._is_right(*credentials):
+            # the same for a wrong password and an unknown user; a log that tells them apart tells its readers, too
+            log.warning("a login was refused: wrong user or password", extra={"user": credentials[0][:_SHOWN]})
             raise Unauthorized(self.challenge)
         return Actor(credentials[0])
 

@@ -42,8 +42,8 @@ class Shell:
             "HOME": str(home),
             "TMPDIR": str(home / "tmp"),
             "LANG": "C.UTF-8",
-            # Here podman, skopeo and buildah keep logins. REGISTRY_AUTH_FILE would say it, too, but the registry, which
-            # gets this environment as well, has to read that as its setting auth.file.
+            # Here podman, skopeo and buildah keep logins. REGISTRY_AUTH_FILE would say it, too, but distribution,
+            # which gets this environment as well, reads that as its setting auth.file.
             "XDG_RUNTIME_DIR": str(home / "runtime"),
             "DOCKER_CONFIG": str(home / "docker"),
         }
