@@ -219,7 +219,6 @@ class Server:
             try:
                 up()
                 await self.stopping.wait()
-                logger.info("stopping: what runs has %g seconds to finish", self.drain)
             finally:
                 await self.end_listening(servers)
                 await self.end_requests()
