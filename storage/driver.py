@@ -19,6 +19,7 @@ gives it again for a key. Its bytes may already be visible under the key (on a f
 object), so keys that readers look at are staged directly only where `stages_are_hidden` says so.
 """
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
@@ -123,6 +124,9 @@ class StorageDriver(ABC):
     stages_are_hidden: bool = False
     """Are a stage's bytes invisible under its key until `complete`?"""
 
+    calls_are_dear: bool = False
+    """Is a call a round trip over a network? Then it pays to ask two things at once, and to begin nothing early."""
+
     # Reading
 
     @abstractmethod
@@ -218,6 +222,54 @@ class StorageDriver(ABC):
         if_absent: only where nothing is stored; if_version: only over that version: else PreconditionFailed,
         atomically, also against other processes. private: for the registry's user alone, where the store knows users.
         """
+
+    # Content: objects whose key names their bytes. Whoever writes such a key writes the same, so it is never replaced
+    # for its bytes' sake; only damage (another size) is, and what a collector might sweep soon (older than `fresh`).
+
+    async def put_content(self, key: str, data: bytes, *, sha256: bytes | None = None, fresh: float = math.inf) -> None:
+        """Store a small object under a key that names its bytes.
+
+        sha256: of data (32 bytes), for stores that check it. fresh: seconds; where an object of that size stands that
+        is not older, a driver may leave it. What another one has written meanwhile is success.
+        """
+        await self.put(key, data)
+
+    async def write_content(
+        self,
+        key: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        staging: str,
+        tap: Tap,
+        verify: Callable[[], None],
+        length: int | None = None,
+        sha256: bytes | None = None,
+        fresh: float = math.inf,
+    ) -> int:
+        """Store a stream of any size under a key that names its bytes. Returns its length.
+
+        tap: as in append. verify: called after the last byte has passed the tap, in the event loop; nothing is visible
+        under key before it has returned, and nothing stays of it when it raises, chunks raises or the call is
+        cancelled. staging: a key of the caller's own for drivers whose stages can be seen.
+        length: bytes to come, where known. sha256, fresh: as in put_content.
+        """
+        stage = await self.begin(staging)
+        try:
+            size = await self.append(stage, 0, chunks, tap)
+            verify()
+            await self.publish(stage, staging, key, size)
+        except BaseException:
+            await self.abort(stage)
+            raise
+        return size
+
+    async def publish(self, stage: Stage, source: str, target: str, size: int, *, fresh: float = math.inf) -> None:
+        """complete, and move from the stage's key `source` to `target`, which names the bytes; in few calls.
+
+        Raises what complete and move raise. fresh: as in put_content.
+        """
+        await self.complete(stage, size)
+        await self.move(source, target, size)
 
     @abstractmethod
     async def delete(self, key: str, *, if_version: str | None = None) -> None:
