@@ -138,8 +138,11 @@ class Bucket(Protocol):
     async def list_uploads(self, prefix: str) -> list[Upload]:
         """All that are open with keys that start with prefix."""
 
-    def presign(self, key: str, method: str, expires: float) -> str:
-        """A URL for `method` (GET or HEAD), valid for at most `expires` seconds, never longer than the credentials."""
+    async def presign(self, key: str, method: str, expires: float) -> str:
+        """A URL for `method` (GET or HEAD), valid for at most `expires` seconds, never longer than the credentials.
+
+        Asks nothing of the store; it waits only where credentials have to be fetched first.
+        """
 
     async def date(self) -> float:
         """The store's clock, from the last answer's Date and our monotonic clock; asks only where none has come yet."""
