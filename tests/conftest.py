@@ -11,6 +11,10 @@ from registry.config import Config
 from registry.config.model import DeleteConfig, MaintenanceConfig, ReadOnlyConfig, StorageConfig
 from registry.lifespan import lifespan
 from tests.api import Api
+from tests.s3.servers import minio as minio  # fixtures that start a server when a test first asks
+from tests.s3.servers import moto as moto
+from tests.s3.servers import s3_server as s3_server
+from tests.s3.servers import seaweedfs as seaweedfs
 
 Connect = Callable[[Config], "AsyncIterator[Api]"]
 
