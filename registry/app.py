@@ -6,7 +6,7 @@ Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository)
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -25,17 +25,13 @@ from registry.errors import RegistryError, respond
 from registry.middleware import AccessLog, ResponseHeaders
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
+from registry.stores import manifest_rules, open_driver
 from registry.urls import Urls
-from storage import layout
 from storage.content import ContentStore
-from storage.driver import StorageDriver
-from storage.drivers import create
 from storage.errors import StorageError
-from storage.manifest import Platform
 from storage.names import RepositoryName
 from storage.purge import purge_uploads
 from storage.repository import ReadOnly, RefuseDeletes, Repository
-from storage.rules import AnyOf, ManifestRules
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +45,8 @@ _FIRST_PURGE = 60.0
 def create_app(config: Config) -> ASGIApp:
     """The registry. Raises ConfigError for what cannot work; opens nothing that its lifespan does not close."""
     content = ContentStore(
-        _driver(config),
-        rules=_rules(config),
+        open_driver(config),
+        rules=manifest_rules(config),
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
     )
     services = Services(
@@ -77,16 +73,6 @@ def create_app(config: Config) -> ASGIApp:
     return with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
 
 
-def _driver(config: Config) -> StorageDriver:
-    parameters = dict(config.storage.parameters)
-    if config.storage.driver == "filesystem":
-        parameters["scratch"] = layout.SCRATCH
-    try:
-        return create(config.storage.driver, parameters)
-    except ValueError as exc:
-        raise ConfigError(f"storage.{config.storage.driver}", str(exc)) from exc
-
-
 def _resolver(content: ContentStore, config: Config) -> Resolve:
     read_only, deletes = config.storage.maintenance.readonly.enabled, config.storage.delete.enabled
 
@@ -98,34 +84,6 @@ def _resolver(content: ContentStore, config: Config) -> Resolve:
         return repository if deletes else RefuseDeletes(repository)
 
     return lambda name, ns: hosted(name)
-
-
-def _rules(config: Config) -> ManifestRules:
-    manifests = config.validation.manifests
-    listed = tuple(Platform(os=p.os, architecture=p.architecture) for p in manifests.indexes.platformlist)
-    return ManifestRules(
-        sparse=manifests.sparse,
-        platforms={"all": None, "none": (), "list": listed}[manifests.indexes.platforms],
-        allow=_url_patterns(manifests.urls.allow),
-        deny=_url_patterns(manifests.urls.deny),
-    )
-
-
-def _url_patterns(patterns: Sequence[str]) -> AnyOf | None:
-    """Compiled by RE2, as in distribution: Python's own take time without end for some URL and a harmless pattern."""
-    if not patterns:
-        return None
-    try:
-        import re2
-    except ImportError as exc:
-        how = "needs the package google-re2: pip install 'moorage[urls]'"
-        raise ConfigError("validation.manifests.urls", how) from exc
-    options = re2.Options()
-    options.log_errors = False  # on stderr, past the log
-    try:
-        return AnyOf(tuple(re2.compile(pattern, options) for pattern in patterns))
-    except re2.error as exc:
-        raise ConfigError("validation.manifests.urls", f"a pattern is no regular expression of RE2: {exc}") from exc
 
 
 def _authenticator(config: Config) -> Authenticator | None:
