@@ -7,6 +7,7 @@ Codes"); faults of ours (5xx) have UNAVAILABLE and UNKNOWN, as distribution has.
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -116,6 +117,11 @@ TABLE: dict[type[Exception], Row] = {
     storage.Unsupported: Row(405, "UNSUPPORTED"),
     storage.Unavailable: Row(503, "UNAVAILABLE"),
     storage.StorageFull: Row(507, "UNAVAILABLE"),
+    storage.UpstreamDenied: Row(403, "DENIED"),
+    storage.UpstreamUnavailable: Row(502, "UNAVAILABLE"),
+    storage.UpstreamBusy: Row(503, "UNAVAILABLE"),
+    storage.UpstreamTimeout: Row(504, "UNAVAILABLE"),
+    storage.TooManyRequests: Row(429, "TOOMANYREQUESTS"),
     TooManyRanges: Row(400, "UNSUPPORTED"),
     PathInvalid: Row(400, "NAME_INVALID"),
     QueryInvalid: Row(400, "UNSUPPORTED"),
@@ -178,6 +184,8 @@ def _headers(exc: Exception, row: Row) -> dict[str, str]:
         return {"Content-Range": unsatisfied_range(exc.size)}
     if isinstance(exc, storage.Unsupported):
         return {"Allow": "GET, HEAD"}
-    if row.status >= 503:
+    if isinstance(exc, storage.UpstreamUnavailable) and exc.retry_after is not None:
+        return {"Retry-After": str(max(1, math.ceil(exc.retry_after)))}
+    if row.status == 429 or row.status >= 502:
         return {"Retry-After": _RETRY_AFTER}
     return {}

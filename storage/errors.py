@@ -20,8 +20,13 @@ StorageError
 ├── OffsetMismatch             an upload does not go on where the client believes
 ├── PreconditionFailed         if_absent or if_version did not hold
 ├── Unsupported                not in this registry's mode (read-only, deletes off, a proxy)
+├── UpstreamDenied             the registry that we fetch from does not let us
 └── Unavailable                a fault of the store, not of the request; never "unknown"
-    └── StorageFull            no space, or over a quota
+    ├── StorageFull            no space, or over a quota
+    └── UpstreamUnavailable    the registry that we fetch from failed, or sent what cannot be right
+        ├── UpstreamBusy       it says that it cannot now, or it failed so often that it is left alone for a while
+        ├── UpstreamTimeout    it is too slow
+        └── TooManyRequests    it counts our requests, and this was one too many
 """
 
 from collections.abc import Sequence
@@ -153,3 +158,35 @@ class Unavailable(StorageError):
 class StorageFull(Unavailable):
     def __init__(self) -> None:
         super().__init__("the registry's storage is full")
+
+
+class UpstreamDenied(StorageError):
+    """401 or 403 of an upstream. What does not exist is often refused so, that nobody can guess private names."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the upstream registry does not let this registry pull that: it is private there, or does not exist"
+        )
+
+
+class UpstreamUnavailable(Unavailable):
+    """retry_after: seconds after which it pays to ask again, where that is known. It is never a 404."""
+
+    def __init__(self, problem: str, retry_after: float | None = None) -> None:
+        super().__init__(problem)
+        self.retry_after = retry_after
+
+
+class UpstreamBusy(UpstreamUnavailable):
+    """503 of the upstream, or an open circuit breaker."""
+
+
+class UpstreamTimeout(UpstreamUnavailable):
+    """A deadline of ours has passed: connect, first byte, or minimum rate."""
+
+
+class TooManyRequests(UpstreamUnavailable):
+    """429 of the upstream, now or a moment ago."""
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        super().__init__("the upstream registry's rate limit is reached", retry_after)

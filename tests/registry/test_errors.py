@@ -233,3 +233,19 @@ async def test_head_has_the_headers_of_get(api: Api, target: str) -> None:
     get, head = await api.http.get(target), await api.http.head(target)
     assert (head.status_code, head.content) == (get.status_code, b"")
     assert httpx.Headers(head.headers) == httpx.Headers(get.headers)
+
+
+@pytest.mark.parametrize(
+    ("exc", "status", "retry"),
+    [
+        (storage_errors.UpstreamUnavailable("x"), 502, "5"),
+        (storage_errors.UpstreamUnavailable("x", 0.2), 502, "1"),
+        (storage_errors.UpstreamBusy("x", 7.1), 503, "8"),
+        (storage_errors.UpstreamTimeout("x"), 504, "5"),
+        (storage_errors.TooManyRequests(), 429, "5"),
+        (storage_errors.TooManyRequests(3600), 429, "3600"),
+    ],
+)
+async def test_fault_of_an_upstream_says_when_to_ask_again(exc: Exception, status: int, retry: str) -> None:
+    found, _, fields = await answered(exc)
+    assert (found, fields["retry-after"]) == (status, retry)
