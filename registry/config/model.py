@@ -207,6 +207,16 @@ class ReferrersConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GarbageConfig:
+    """grace: seconds since it was last pushed or asked for by a pusher, for which nothing is garbage.
+
+    The time that the longest push may take between its first blob and its manifest.
+    """
+
+    grace: float = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LimitsConfig:
     """What one client may take. Times in seconds, sizes in bytes; a time of 0 is for ever, a rate of 0 any rate.
 
@@ -235,4 +245,5 @@ class Config:
     tags: TagsConfig = field(default_factory=TagsConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     referrers: ReferrersConfig = field(default_factory=ReferrersConfig)
+    garbage: GarbageConfig = field(default_factory=GarbageConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
