@@ -119,10 +119,17 @@ class Bucket(Protocol):
     ) -> Page:
         """ListObjectsV2: what starts with prefix (a plain string prefix of keys) and is > after."""
 
-    async def create_upload(self, key: str) -> str: ...
+    async def create_upload(self, key: str, *, checksums: bool = True) -> str:
+        """A repeated try may leave an upload of that key that nobody knows.
 
-    async def upload_part(self, key: str, id: str, number: int, data: bytes | memoryview) -> Part:
-        """Sends a CRC32, computed off the event loop."""
+        checksums: every part will come with a CRC32, and complete_upload names them. Amazon takes CRC32 in parts only
+        of uploads that were begun so, and then wants it of all: False for those that distribution may go on with.
+        """
+
+    async def upload_part(
+        self, key: str, id: str, number: int, data: bytes | memoryview, *, checksum: bool = True
+    ) -> Part:
+        """Sends a CRC32, computed off the event loop. checksum: False where the upload was begun without (above)."""
 
     async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange) -> Part: ...
 
