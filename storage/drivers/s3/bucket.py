@@ -98,7 +98,7 @@ class Bucket(Protocol):
     async def put(
         self,
         key: str,
-        data: bytes | memoryview,
+        data: bytes | bytearray | memoryview,
         *,
         if_absent: bool = False,
         if_match: str | None = None,
@@ -127,7 +127,7 @@ class Bucket(Protocol):
         """
 
     async def upload_part(
-        self, key: str, id: str, number: int, data: bytes | memoryview, *, checksum: bool = True
+        self, key: str, id: str, number: int, data: bytes | bytearray | memoryview, *, checksum: bool = True
     ) -> Part:
         """Sends a CRC32, computed off the event loop. checksum: False where the upload was begun without (above)."""
 

@@ -62,7 +62,7 @@ class Request:
     key: str = ""
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | memoryview | None = None
+    body: bytes | bytearray | memoryview | None = None
     missing: str = ""
     conditional: bool = False
     patience: float | None = None

@@ -8,6 +8,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,6 +20,7 @@ from storage.drivers.s3.xml import ErrorAnswer, Malformed
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, StorageFull, Unavailable
 
 log = logging.getLogger(__name__)
+_URL = re.compile(r"[a-z]+://\S+")
 
 FOREIGN = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError, Malformed)
 """What one call may raise of others' errors; a test enumerates aiohttp's."""
@@ -173,7 +175,7 @@ def describe(fault: Fault, operation: Operation, bucket: str) -> str:
     request_id = fault.answer.request_id or headers.get("x-amz-request-id", "")
     if fault.status == 0:
         kind = type(fault.cause).__name__ if fault.cause is not None else "no answer"
-        reason = "" if isinstance(fault.cause, aiohttp.InvalidURL) else _printable(str(fault.cause or ""))
+        reason = _reason(fault.cause)
         return f"S3 {operation.name} on bucket {bucket!r} failed: {kind}{f': {reason}' if reason else ''}"
     code = fault.code or _BY_STATUS.get(fault.status, "")
     region = headers.get("x-amz-bucket-region", "") or fault.answer.region or "the bucket's own"
@@ -185,6 +187,13 @@ def describe(fault: Fault, operation: Operation, bucket: str) -> str:
     ]
     line = " ".join(filter(None, parts))
     return f"{line}; {advice}" if advice else line
+
+
+def _reason(cause: BaseException | None) -> str:
+    """What the exception says, without URLs: a proxy's may hold a password."""
+    if isinstance(cause, aiohttp.ClientResponseError):
+        return _printable(cause.message)
+    return _printable(_URL.sub("(a URL)", str(cause or "")))
 
 
 def _sentence(fault: Fault) -> str:

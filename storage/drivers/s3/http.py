@@ -27,7 +27,7 @@ _PIECE = 256 << 10
 class View(payload.Payload):
     """A body that is sent from a caller's buffer piece by piece, without a copy of the whole."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
         super().__init__(data, content_type="application/octet-stream")
         self._view = memoryview(data).cast("B")
         self._size = self._view.nbytes

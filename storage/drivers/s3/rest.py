@@ -67,10 +67,15 @@ class RestBucket:
             raise RangeNotSatisfiable((await self.head(key)).size) from exc
         try:
             span, size = measure(response.headers, start, stop)
+            if start is not None and not len(span):  # the last bytes of an empty object: 416 on Amazon, 200 elsewhere
+                raise RangeNotSatisfiable(size)
             head = self._head(response.headers, size)
         except Malformed as exc:
             response.close()
             raise self._calls.fail(request, Fault(0, cause=exc)) from exc
+        except RangeNotSatisfiable:
+            response.release()
+            raise
         return RestBody(response, head, span, lambda fault: self._calls.fail(request, fault))
 
     async def head(self, key: str) -> Head:
@@ -92,7 +97,7 @@ class RestBucket:
     async def put(
         self,
         key: str,
-        data: bytes | memoryview,
+        data: bytes | bytearray | memoryview,
         *,
         if_absent: bool = False,
         if_match: str | None = None,
@@ -165,7 +170,7 @@ class RestBucket:
         return self._read(request, await self._calls.ask(request), xml.parse_upload_id)
 
     async def upload_part(
-        self, key: str, id: str, number: int, data: bytes | memoryview, *, checksum: bool = True
+        self, key: str, id: str, number: int, data: bytes | bytearray | memoryview, *, checksum: bool = True
     ) -> Part:
         request = Request(
             errors.PART,
@@ -208,9 +213,7 @@ class RestBucket:
             conditional=if_absent,
             patience=self._settings.readtimeout + sum(part.size for part in parts) / _COPIED,
         )
-        self._read(
-            request, await self._calls.ask(request), lambda body: xml.parse(body, "CompleteMultipartUploadResult")
-        )
+        self._read(request, await self._calls.ask(request), lambda body: xml.parse(body, "CompleteMultipartUpload"))
 
     async def abort_upload(self, key: str, id: str) -> None:
         request = Request(errors.ABORT, "DELETE", key, query=(("uploadId", id),), missing=key)
@@ -313,7 +316,7 @@ def _made_with(settings: S3Settings) -> dict[str, str]:
     return headers
 
 
-async def _crc32(data: bytes | memoryview) -> str:
+async def _crc32(data: bytes | bytearray | memoryview) -> str:
     large = memoryview(data).nbytes > _IN_LOOP
     value = await asyncio.to_thread(zlib.crc32, data) if large else zlib.crc32(data)
     return b64encode(value.to_bytes(4, "big")).decode()

@@ -32,14 +32,17 @@ class ErrorAnswer:
     region: str = ""
 
 
-def parse(body: bytes, name: str) -> Element:
-    """The root element, which must be `name`. Raises Malformed."""
+def parse(body: bytes, stem: str) -> Element:
+    """The root element, whose name must begin so: `ListParts` is ListPartsResult, and ListPartsResponse of moto's.
+
+    Raises Malformed.
+    """
     try:
         root = ElementTree.fromstring(body)  # noqa: S314 - see the module's docstring
     except (ElementTree.ParseError, ValueError, LookupError) as exc:
-        raise Malformed(f"no XML where <{name}> is expected") from exc
-    if _local(root) != name:
-        raise Malformed(f"<{_local(root)[:40]}> where <{name}> is expected")
+        raise Malformed(f"no XML where <{stem}> is expected") from exc
+    if not _local(root).startswith(stem):
+        raise Malformed(f"<{_local(root)[:40]}> where <{stem}> is expected")
     return root
 
 
@@ -54,7 +57,7 @@ def parse_error(body: bytes) -> ErrorAnswer | None:
 
 
 def parse_page(body: bytes) -> Page:
-    root = parse(body, "ListBucketResult")
+    root = parse(body, "ListBucket")
     decode = unquote_plus if _text(root, "EncodingType") == "url" else str
     objects: list[Listed] = []
     prefixes: list[str] = []
@@ -78,7 +81,7 @@ def parse_page(body: bytes) -> Page:
 
 def parse_parts(body: bytes) -> tuple[list[Part], str | None]:
     """As listed, and the marker of the next page."""
-    root = parse(body, "ListPartsResult")
+    root = parse(body, "ListParts")
     parts = []
     for element in _children(root, "Part"):
         fields = {_local(child): child.text or "" for child in element}
@@ -93,7 +96,7 @@ def parse_parts(body: bytes) -> tuple[list[Part], str | None]:
 
 def parse_uploads(body: bytes) -> tuple[list[Upload], tuple[str, str] | None]:
     """As listed, and the markers (key, upload id) of the next page."""
-    root = parse(body, "ListMultipartUploadsResult")
+    root = parse(body, "ListMultipartUploads")
     decode = unquote_plus if _text(root, "EncodingType") == "url" else str
     uploads = []
     for element in _children(root, "Upload"):
@@ -108,7 +111,7 @@ def parse_uploads(body: bytes) -> tuple[list[Upload], tuple[str, str] | None]:
 
 
 def parse_upload_id(body: bytes) -> str:
-    found = _text(parse(body, "InitiateMultipartUploadResult"), "UploadId")
+    found = _text(parse(body, "InitiateMultipartUpload"), "UploadId")
     if not found:
         raise Malformed("an upload without an id")
     return found
@@ -116,7 +119,7 @@ def parse_upload_id(body: bytes) -> str:
 
 def parse_copied_part(body: bytes) -> tuple[str, float, str]:
     """ETag, time, CRC32."""
-    root = parse(body, "CopyPartResult")
+    root = parse(body, "CopyPart")
     try:
         return _text(root, "ETag"), parse_time(_text(root, "LastModified")), _text(root, "ChecksumCRC32")
     except ValueError as exc:
@@ -127,7 +130,7 @@ def parse_deleted(body: bytes) -> ErrorAnswer | None:
     """The first error of an answer to DeleteObjects; a key that is gone already is none."""
     if found := parse_error(body):
         return found
-    errors = (_error(element) for element in _children(parse(body, "DeleteResult"), "Error"))
+    errors = (_error(element) for element in _children(parse(body, "Delete"), "Error"))
     return next((error for error in errors if error.code != "NoSuchKey"), None)
 
 
