@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from storage import layout
 from storage.driver import StorageDriver
 from storage.errors import NameInvalid
-from storage.facts import ManifestCache
+from storage.facts import ManifestCache, Sizes
+from storage.linkcache import LinkCache
 from storage.local import LocalRepository
 from storage.names import RepositoryName, parse_name
+from storage.publishing import Publishing, ThriftyPublishing
+from storage.reading import Reading
+from storage.referrers import Referrers
 from storage.rules import ManifestRules
-from storage.uploads import RunningHashes
+from storage.tags import Tags
+from storage.thrift import Thrift
+from storage.thrifty_reading import ThriftyReading
+from storage.thrifty_uploads import ThriftyUploads, Touched
+from storage.uploads import RunningHashes, Uploads
+from storage.vouch import Vouchers
 
 log = logging.getLogger(__name__)
 
@@ -27,21 +36,73 @@ class ContentStore:
     """All repositories of one store.
 
     rescan: seconds between looks for referrers that other registries have pushed; None: never (read-only).
+    thrift: what may be left out where the driver's calls are dear.
+    url_expires: seconds for which a redirect to the store is good; None: there are no redirects.
+    fresh: seconds; a blob or manifest that is older is written again by a push, lest a collector of garbage that has
+    not seen the push sweeps it: half of the collector's grace.
     """
 
     def __init__(
-        self, driver: StorageDriver, *, rules: ManifestRules | None = None, rescan: float | None = 600.0
+        self,
+        driver: StorageDriver,
+        *,
+        rules: ManifestRules | None = None,
+        rescan: float | None = 600.0,
+        thrift: Thrift | None = None,
+        url_expires: float | None = 1200.0,
+        fresh: float = 12 * 3600.0,
     ) -> None:
         self.driver = driver
         self._rules = rules or ManifestRules()
         self._rescan = rescan
+        self._thrift = thrift or Thrift()
+        self._url_expires = url_expires
+        self._fresh = fresh
         self._hashes = RunningHashes()
+        self._touched = Touched()
         self._known = ManifestCache()
+        self._sizes = Sizes()
+        self._links = LinkCache(self._thrift.linkttl)
+        # sparse manifests come before their blobs
+        self._vouchers = None if self._rules.sparse else Vouchers(self._links)
 
     def repository(self, name: RepositoryName) -> LocalRepository:
         """Any name: whether the repository exists shows when it is used."""
+        tags, referrers = Tags(name, self.driver), Referrers(name, self.driver, self._rescan)
+        dear = self.driver.calls_are_dear
         return LocalRepository(
-            name, self.driver, hashes=self._hashes, known=self._known, rules=self._rules, rescan=self._rescan
+            name,
+            self.driver,
+            reading=self._thrifty_reading(name) if dear else Reading(name, self.driver, self._known),
+            uploads=self._thrifty_uploads(name) if dear else Uploads(name, self.driver, self._hashes, self._fresh),
+            tags=tags,
+            referrers=referrers,
+            publishing=ThriftyPublishing(name, self.driver, tags, referrers, self._fresh, deletes=self._thrift.deletes)
+            if dear
+            else Publishing(name, self.driver, tags, referrers, self._fresh),
+            rules=self._rules,
+            url_expires=self._url_expires,
+        )
+
+    def _thrifty_reading(self, name: RepositoryName) -> ThriftyReading:
+        return ThriftyReading(
+            name,
+            self.driver,
+            self._known,
+            links=self._links,
+            sizes=self._sizes,
+            vouchers=self._vouchers,
+            read_only=self._thrift.read_only,
+        )
+
+    def _thrifty_uploads(self, name: RepositoryName) -> ThriftyUploads:
+        return ThriftyUploads(
+            name,
+            self.driver,
+            self._hashes,
+            self._fresh,
+            touched=self._touched,
+            shareable=self._thrift.shareable,
         )
 
     async def list_repositories(self, after: str, limit: int) -> RepositoryPage:

@@ -1,7 +1,8 @@
 """Facts that can never change, kept in memory with a bound: what a digest stands for.
 
 Whether a repository holds something is no such fact: links are read afresh every time, so a delete holds at once and in
-every process. Here are only the bytes and the type of a manifest, which its digest fixes.
+every process (where a call is dear, linkcache.py says for how long they are believed). Here are only the bytes and the
+type of a manifest and the size of a blob, which their digests fix.
 """
 
 from collections import OrderedDict
@@ -40,3 +41,24 @@ class ManifestCache:
         while self.size > self._capacity:
             _, dropped = self._found.popitem(last=False)
             self.size -= len(dropped.body) + _ENTRY_OVERHEAD
+
+
+class Sizes:
+    """Bytes of blobs by digest, the least recently used dropped first. limit: blobs."""
+
+    def __init__(self, limit: int = 16_384) -> None:
+        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+        self._limit = limit
+
+    def get(self, digest: Digest) -> int | None:
+        size = self._sizes.get(digest)
+        if size is not None:
+            self._sizes.move_to_end(digest)
+        return size
+
+    def keep(self, digest: Digest, size: int) -> None:
+        """size: as the store has said it, never as a manifest does."""
+        self._sizes[digest] = size
+        self._sizes.move_to_end(digest)
+        if len(self._sizes) > self._limit:
+            self._sizes.popitem(last=False)

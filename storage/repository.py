@@ -122,12 +122,24 @@ class RepositoryWriter(Protocol):
         """
 
     async def finish_upload(
-        self, session: UploadSession, digest: Digest, chunks: Chunks, offset: int | None = None
+        self,
+        session: UploadSession,
+        digest: Digest,
+        chunks: Chunks,
+        offset: int | None = None,
+        length: int | None = None,
     ) -> None:
         """Append what chunks still brings, and make the whole the blob `digest`; it is there when this returns.
 
-        Raises what append_upload raises; DigestMismatch: then the session is kept if chunks brought nothing, else it is
-        gone. Finishing again what is finished succeeds: the first answer may have been lost. (end-6)
+        length: bytes that chunks will bring, where that is known. Raises what append_upload raises; DigestMismatch:
+        then the session is kept if chunks brought nothing, else it is gone. Finishing again what is finished succeeds:
+        the first answer may have been lost. (end-6)
+        """
+
+    async def put_blob(self, digest: Digest, chunks: Chunks, length: int | None = None) -> None:
+        """Store a whole blob whose digest is known first, without a session. length: bytes to come, where known.
+
+        Nothing stays of it when chunks raises. Raises DigestMismatch. (end-4b)
         """
 
     async def cancel_upload(self, session: UploadSession) -> None:
@@ -212,8 +224,16 @@ class RefuseWrites:
         self._refuse()
 
     async def finish_upload(
-        self, session: UploadSession, digest: Digest, chunks: Chunks, offset: int | None = None
+        self,
+        session: UploadSession,
+        digest: Digest,
+        chunks: Chunks,
+        offset: int | None = None,
+        length: int | None = None,
     ) -> None:
+        self._refuse()
+
+    async def put_blob(self, digest: Digest, chunks: Chunks, length: int | None = None) -> None:
         self._refuse()
 
     async def cancel_upload(self, session: UploadSession) -> None:
@@ -271,9 +291,17 @@ class RefuseDeletes(_Reading):
         return await self._writer.append_upload(session, chunks, offset)
 
     async def finish_upload(
-        self, session: UploadSession, digest: Digest, chunks: Chunks, offset: int | None = None
+        self,
+        session: UploadSession,
+        digest: Digest,
+        chunks: Chunks,
+        offset: int | None = None,
+        length: int | None = None,
     ) -> None:
-        await self._writer.finish_upload(session, digest, chunks, offset)
+        await self._writer.finish_upload(session, digest, chunks, offset, length)
+
+    async def put_blob(self, digest: Digest, chunks: Chunks, length: int | None = None) -> None:
+        await self._writer.put_blob(digest, chunks, length)
 
     async def cancel_upload(self, session: UploadSession) -> None:
         await self._writer.cancel_upload(session)

@@ -39,15 +39,26 @@ class Tags:
 
     async def set(self, tag: Tag, digest: Digest, precondition: Precondition | None = None) -> None:
         """Point the tag at digest. With a precondition atomically: another writer in between: PreconditionFailed."""
-        key, body = layout.tag_link(self._name, tag), str(digest).encode("ascii")
         version = await self.check(tag, precondition) if precondition else None
         # distribution's order, and `registry garbage-collect -m` reads the index
+        await self.record(tag, digest)
+        await self._put(tag, digest, precondition, version)
+
+    async def record(self, tag: Tag, digest: Digest) -> None:
+        """Note that the tag has named digest. It is a tag only once `point` has set it."""
         await write_link(self._driver, layout.tag_index_link(self._name, tag, digest), digest)
+
+    async def point(self, tag: Tag, digest: Digest, precondition: Precondition | None) -> None:
+        """`set` for a tag that has its record."""
+        await self._put(tag, digest, precondition, await self.check(tag, precondition) if precondition else None)
+
+    async def _put(self, tag: Tag, digest: Digest, precondition: Precondition | None, version: str | None) -> None:
+        """version: of the link for which the precondition was seen to hold."""
         await self._driver.put(
-            key,
-            body,
+            layout.tag_link(self._name, tag),
+            str(digest).encode("ascii"),
             if_absent=precondition is not None and version is None,
-            if_version=version if precondition else None,
+            if_version=version,
         )
 
     async def delete(self, tag: Tag) -> None:

@@ -3,6 +3,8 @@
 The staged bytes are the record. What else we know is a cache that is used only while its length is the stored length:
 the running hash of this process, and the digest of the bytes so far that the client carries in its signed session. So
 the usual push (POST, PATCH, PUT without body) never reads the staged bytes again, in whichever process the PUT arrives.
+
+A blob whose digest is known before its bytes needs no session: it goes to its key at once, or not at all.
 """
 
 import asyncio
@@ -45,21 +47,29 @@ class RunningHashes:
 
 
 class Uploads:
-    """The upload verbs of a repository; see RepositoryWriter for what they promise."""
+    """The upload verbs of a repository; see RepositoryWriter for what they promise.
 
-    def __init__(self, name: RepositoryName, driver: StorageDriver, hashes: RunningHashes) -> None:
+    fresh: seconds, see StorageDriver.put_content.
+    """
+
+    def __init__(self, name: RepositoryName, driver: StorageDriver, hashes: RunningHashes, fresh: float) -> None:
         self._name = name
         self._driver = driver
         self._hashes = hashes
+        self._fresh = fresh
 
     async def start(self, algorithm: str = SHA256) -> UploadSession:
         check_algorithm(algorithm)
         now = datetime.fromtimestamp(await self._driver.now(), UTC)
-        session = UploadSession(str(uuid.uuid4()), 0, now.strftime("%Y-%m-%dT%H:%M:%SZ"), algorithm)
+        session = new_session(algorithm, now)
         # distribution asks for both before it goes on with a session
-        await self._driver.put(layout.upload_started(self._name, session.id), session.started.encode("ascii"))
+        await self._driver.put(self._started_key(session), session.started.encode("ascii"))
         await self._driver.begin(self._key(session))
         return session
+
+    async def put(self, digest: Digest, chunks: Chunks, length: int | None = None) -> None:
+        """A whole blob. The id is of no session: only a driver whose stages can be seen writes below it."""
+        await self._write(digest, chunks, str(uuid.uuid4()), length)
 
     async def status(self, session: UploadSession) -> UploadSession:
         try:
@@ -84,12 +94,53 @@ class Uploads:
         known = running is not None and running.offset == stored
         return replace(session, offset=stored, prefix=running.digest if running is not None and known else None)
 
-    async def finish(self, session: UploadSession, digest: Digest, chunks: Chunks, offset: int | None = None) -> None:
+    async def finish(
+        self,
+        session: UploadSession,
+        digest: Digest,
+        chunks: Chunks,
+        offset: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        """length: bytes that chunks will bring; what is staged already has no use for it."""
+        await self._finish(session, digest, await anext(chunks, b""), chunks, offset)
+
+    async def cancel(self, session: UploadSession) -> None:
+        try:
+            await self._driver.stage_info(await self._driver.find_stage(self._key(session)))
+        except ObjectNotFound as exc:
+            raise UploadUnknown from exc
+        await self._remove(session)
+
+    # Steps of put and finish
+
+    async def _write(self, digest: Digest, chunks: Chunks, id: str, length: int | None) -> None:
+        running = RunningHash(digest.algorithm)
+
+        def verify() -> None:
+            if running.digest != digest:
+                raise DigestMismatch(digest, running.digest)
+
+        await self._driver.write_content(
+            layout.blob_data(digest),
+            chunks,
+            staging=layout.upload_data(self._name, id),
+            tap=running.update,
+            verify=verify,
+            length=length,
+            sha256=bytes.fromhex(digest.hex) if digest.algorithm == SHA256 else None,
+            fresh=self._fresh,
+        )
+        await write_link(self._driver, layout.layer_link(self._name, digest), digest)
+
+    async def _finish(
+        self, session: UploadSession, digest: Digest, first: bytes, rest: Chunks, offset: int | None
+    ) -> None:
+        """first: of the chunks; empty where there are none."""
         if session.offset == 0:  # nothing is hashed yet: do it in the algorithm that is asked for
             session = replace(session, algorithm=digest.algorithm, prefix=None)
-        first = await anext(chunks, b"")
         try:
-            whole = await self._received(session, first, chunks, offset)
+            whole = await self._received(session, digest, first, rest, offset)
             actual = await self._digest(whole, digest.algorithm)
             if actual != digest:
                 if first:
@@ -100,18 +151,13 @@ class Uploads:
             if not await self._is_finished(session, digest):
                 raise
 
-    async def cancel(self, session: UploadSession) -> None:
-        try:
-            await self._driver.stage_info(await self._driver.find_stage(self._key(session)))
-        except ObjectNotFound as exc:
-            raise UploadUnknown from exc
-        await self._remove(session)
-
-    # Steps of finish
-
-    async def _received(self, session: UploadSession, first: bytes, rest: Chunks, offset: int | None) -> UploadSession:
+    async def _received(
+        self, session: UploadSession, digest: Digest, first: bytes, rest: Chunks, offset: int | None
+    ) -> UploadSession:
         if first:
-            return await self.append(session, _joined(first, rest), offset)
+            return await self.append(session, joined(first, rest), offset)
+        if session.prefix == digest and offset in (None, session.offset):
+            return session  # all that it needs; should there be more bytes by now, publishing finds them
         stored = await self.status(session)
         if offset is not None and offset != stored.offset:
             raise OffsetMismatch(stored.offset)
@@ -138,10 +184,16 @@ class Uploads:
 
     async def _publish(self, session: UploadSession, digest: Digest) -> None:
         try:
-            await self._driver.complete(await self._driver.find_stage(self._key(session)), session.offset)
-            await self._driver.move(self._key(session), layout.blob_data(digest), session.offset)
+            stage = await self._driver.find_stage(self._key(session))
+            await self._driver.publish(
+                stage, self._key(session), layout.blob_data(digest), session.offset, fresh=self._fresh
+            )
         except ObjectNotFound as exc:
             raise UploadUnknown from exc
+        await self._conclude(session, digest)
+
+    async def _conclude(self, session: UploadSession, digest: Digest) -> None:
+        """The blob is there: link it, then forget the session."""
         await write_link(self._driver, layout.layer_link(self._name, digest), digest)
         await self._remove(session)
 
@@ -176,6 +228,13 @@ class Uploads:
     def _key(self, session: UploadSession) -> str:
         return layout.upload_data(self._name, session.id)
 
+    def _started_key(self, session: UploadSession) -> str:
+        return layout.upload_started(self._name, session.id)
+
+
+def new_session(algorithm: str, now: datetime) -> UploadSession:
+    return UploadSession(str(uuid.uuid4()), 0, now.strftime("%Y-%m-%dT%H:%M:%SZ"), algorithm)
+
 
 async def mount(driver: StorageDriver, target: RepositoryName, digest: Digest, source: RepositoryName | None) -> None:
     """Link a blob of `source` (None: of any repository) into `target`. Raises BlobUnknown."""
@@ -194,7 +253,10 @@ async def mount(driver: StorageDriver, target: RepositoryName, digest: Digest, s
     await write_link(driver, layout.layer_link(target, digest), digest)
 
 
-async def _joined(first: bytes, rest: Chunks) -> AsyncIterator[bytes]:
+async def joined(first: bytes, rest: Chunks) -> AsyncIterator[bytes]:
+    """rest, with what was taken from it before; nothing where that is empty."""
+    if not first:
+        return
     yield first
     async for chunk in rest:
         yield chunk

@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from registry.bodies import chunks, content_length, exactly
@@ -22,7 +21,6 @@ from storage.errors import (
     NameInvalid,
     OffsetMismatch,
     SizeInvalid,
-    StorageError,
     UploadUnknown,
 )
 from storage.names import parse_name
@@ -42,14 +40,7 @@ async def start_upload(call: Call) -> Response:
 
 
 async def _push_at_once(call: Call, digest: Digest) -> Response:
-    session = await call.repository.start_upload(digest.algorithm)
-    try:
-        await call.repository.finish_upload(session, digest, chunks(call.request))
-    except (StorageError, ClientDisconnect):
-        # nobody has the Location of this session, so nobody can go on with it
-        with suppress(UploadUnknown):
-            await call.repository.cancel_upload(session)
-        raise
+    await call.repository.put_blob(digest, chunks(call.request), content_length(call.request))
     return _created(call, digest)
 
 
@@ -89,7 +80,7 @@ async def finish_upload(call: Call) -> Response:
     digest = Digest.parse(wanted)
     offset, body = _placed(call)
     try:
-        await call.repository.finish_upload(session, digest, body, offset)
+        await call.repository.finish_upload(session, digest, body, offset, content_length(call.request))
     except OffsetMismatch as exc:
         raise await _misplaced(call, session, exc) from exc
     return _created(call, digest)
@@ -110,7 +101,8 @@ def _placed(call: Call) -> tuple[int | None, AsyncIterator[bytes]]:
     announced = content_length(call.request)
     if announced is not None and announced != len(span):
         raise SizeInvalid(len(span), announced)
-    return span.start, exactly(body, len(span))
+    # the server holds a body to its announced length, and the storage may take it directly only as it is
+    return span.start, body if announced is not None else exactly(body, len(span))
 
 
 async def _misplaced(call: Call, session: UploadSession, exc: OffsetMismatch) -> UploadOffset:

@@ -11,14 +11,19 @@ from storage.driver import StorageDriver
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.local import LocalRepository
-from tests.storage.spying import NAME, Record, Spied
+from tests.storage.spying import NAME, DearMemory, Record, Spied
+
+EAGER = pytest.mark.parametrize("backing", ["memory", "filesystem"], indirect=True)
+"""For the order of calls where they are cheap; test_thrifty_*.py have it for where they are dear."""
 
 
-@pytest.fixture(params=["memory", "filesystem"])
+@pytest.fixture(params=["memory", "filesystem", "dear"])
 async def backing(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageDriver]:
     """The store itself: behind the back of the repositories."""
-    memory = request.param == "memory"
-    driver = MemoryDriver() if memory else FilesystemDriver(tmp_path / "data", scratch=layout.SCRATCH)
+    if request.param == "filesystem":
+        driver: StorageDriver = FilesystemDriver(tmp_path / "data", scratch=layout.SCRATCH)
+    else:
+        driver = DearMemory() if request.param == "dear" else MemoryDriver()
     yield driver
     await driver.aclose()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from storage.digest import Digest
 from storage.driver import ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap
+from storage.drivers.memory import MemoryDriver
 from storage.names import Tag, parse_name
 from storage.ranges import RangeRequest
 from storage.repository import Repository
@@ -22,6 +23,13 @@ Before = Callable[[str, str], Awaitable[None]]
 """Called with verb and key before a call reaches the driver. What it raises, the caller gets."""
 
 
+class DearMemory(MemoryDriver):
+    """As an object store behind a network: every call counts, and clients may fetch for themselves."""
+
+    calls_are_dear = True
+    offers_urls = False
+
+
 class Spied(StorageDriver):
     """Calls `before`, then the driver within."""
 
@@ -29,6 +37,8 @@ class Spied(StorageDriver):
         self.inner = inner
         self.name = inner.name
         self.stages_are_hidden = inner.stages_are_hidden
+        self.calls_are_dear = inner.calls_are_dear
+        self.offers_urls = inner.offers_urls
         self._before = before
 
     async def open(self, key: str, range: RangeRequest | None = None) -> ObjectReader:

@@ -9,6 +9,7 @@ from storage.content import ContentStore
 from storage.driver import StorageDriver
 from storage.drivers.memory import MemoryDriver
 from storage.names import parse_name
+from tests.api import in_pieces
 from tests.storage.spying import Record, push_blob
 
 NASTY = [
@@ -112,7 +113,8 @@ async def test_what_is_no_repository(
     content: ContentStore, backing: StorageDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     await push_blob(content.repository(parse_name("only/blobs")), b"x")
-    await content.repository(parse_name("only/uploads")).start_upload()
+    uploading = content.repository(parse_name("only/uploads"))
+    await uploading.append_upload(await uploading.start_upload(), in_pieces(b"x"))
     await mark(backing, "a")
     for key in (
         "UPPER/_manifests/revisions/x/link",

@@ -28,6 +28,7 @@ from storage.names import parse_name, parse_tag
 from storage.ranges import RangeRequest
 from storage.rules import ManifestRules
 from tests.api import IMAGE, descriptor, digest_of, image, index
+from tests.storage.conftest import EAGER
 from tests.storage.spying import NAME, OTHER, WRITING, Record, Spied, push_blob, read_blob, tag_of
 
 LAYER = b"the bytes of a layer"
@@ -52,6 +53,7 @@ async def push(repository: LocalRepository, body: bytes = MANIFEST, **more: Any)
 # Order
 
 
+@EAGER
 async def test_order_of_a_push(repository: LocalRepository, record: Record) -> None:
     """The bytes, the hint, what gates them, the tags: nobody ever sees a tag of nothing."""
     await push_blobs(repository)
@@ -185,6 +187,15 @@ async def test_sizes_must_be_right(repository: LocalRepository, size: int) -> No
     document["layers"][0]["size"] = size
     with pytest.raises(ManifestInvalid, match="its descriptor says"):
         await repository.put_manifest(V1, IMAGE_MANIFEST, json.dumps(document).encode())
+
+
+async def test_a_layer_is_a_blob_though_a_manifest_of_that_digest_is_here(repository: LocalRepository) -> None:
+    """As distribution has it; and a manifest vouches for its layers (vouch.py), which are pulled as blobs."""
+    await push(repository)
+    with pytest.raises(ManifestBlobUnknown):
+        await repository.put_manifest(V2, IMAGE_MANIFEST, image(b"{}", (MANIFEST,)))
+    await push_blob(repository, MANIFEST)
+    await repository.put_manifest(V2, IMAGE_MANIFEST, image(b"{}", (MANIFEST,)))
 
 
 async def test_children_may_be_manifests_or_blobs(repository: LocalRepository) -> None:

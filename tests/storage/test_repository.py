@@ -65,6 +65,7 @@ PUSHES: Mapping[str, Call] = {
     "append_upload": lambda r, s: r.append_upload(s, in_pieces(b"x")),
     "finish_upload": lambda r, s: r.finish_upload(s, Digest.of(b"x"), in_pieces(b"x")),
     "cancel_upload": lambda r, s: r.cancel_upload(s),
+    "put_blob": lambda r, s: r.put_blob(Digest.of(b"x"), in_pieces(b"x")),
     "mount_blob": lambda r, s: r.mount_blob(LAYER_DIGEST, NAME),
     "put_manifest": lambda r, s: r.put_manifest(V2, IMAGE_MANIFEST, MANIFEST, ()),
 }
@@ -72,6 +73,7 @@ UNREAD: Mapping[str, Call] = {
     **PUSHES,
     "append_upload": lambda r, s: r.append_upload(s, never(), 0),
     "finish_upload": lambda r, s: r.finish_upload(s, LAYER_DIGEST, never(), 0),
+    "put_blob": lambda r, s: r.put_blob(LAYER_DIGEST, never()),
 }
 
 
@@ -141,12 +143,13 @@ async def test_s5_deletes_that_are_off(
 
 @pytest.mark.parametrize("verb", PUSHES)
 async def test_pushing_goes_on_while_deletes_are_off(
-    filled: LocalRepository, session: UploadSession, record: Record, verb: str
+    filled: LocalRepository, session: UploadSession, backing: StorageDriver, record: Record, verb: str
 ) -> None:
     record.taken()
     await PUSHES[verb](RefuseDeletes(filled), session)
     through = record.taken()
-    assert through != []
+    # where calls are dear, a session is begun by its first bytes
+    assert through != [] or (verb == "start_upload" and backing.calls_are_dear)
     if verb == "finish_upload":
         assert await read_blob(filled, Digest.of(b"x")) == b"x"
 

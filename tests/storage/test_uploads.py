@@ -26,6 +26,7 @@ from storage.names import RepositoryName
 from storage.repository import UploadSession
 from storage.uploads import RunningHashes
 from tests.api import in_pieces
+from tests.storage.conftest import EAGER
 from tests.storage.spying import NAME, OTHER, Record, Shuffle, Spied, push_blob, read_blob
 
 DATA = b"0123456789" * 1000
@@ -56,6 +57,7 @@ async def leftovers(driver: StorageDriver) -> list[str]:
 # The usual ways
 
 
+@EAGER
 async def test_order_of_writes(repository: LocalRepository, record: Record) -> None:
     """First the bytes, then the link that gates them: a crash in between leaves a blob that nobody sees."""
     session = await repository.start_upload()
@@ -81,6 +83,46 @@ async def test_at_once(repository: LocalRepository, backing: StorageDriver, algo
     assert await repository.stat_blob(digest) == len(data)
     assert await backing.read(layout.layer_link(NAME, digest)) == str(digest).encode()
     assert await leftovers(backing) == []
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("data", [DATA, b""], ids=["some", "empty"])
+async def test_without_a_session(
+    repository: LocalRepository, backing: StorageDriver, record: Record, algorithm: str, data: bytes
+) -> None:
+    """The digest comes first: no `startedat`, and nothing is left below `_uploads`."""
+    digest = Digest.of(data, algorithm)
+    for _ in range(2):
+        await repository.put_blob(digest, in_pieces(*([data] if data else [])), len(data))
+        assert not [key for _, key in record.taken() if key.endswith("startedat")]
+    assert await read_blob(repository, digest) == data
+    assert await leftovers(backing) == []
+    assert await backing.list_folders(layout.uploads(NAME)) == []
+
+
+@pytest.mark.parametrize("body", [[], [b"wrong"], [DATA[:-1]], [DATA, b"x"]])
+async def test_without_a_session_wrong_bytes_leave_nothing(
+    content: ContentStore, repository: LocalRepository, backing: StorageDriver, body: list[bytes]
+) -> None:
+    await push_blob(content.repository(OTHER), DATA)
+    with pytest.raises(DigestMismatch):
+        await repository.put_blob(DIGEST, in_pieces(*body))
+    with pytest.raises(BlobUnknown):
+        await repository.stat_blob(DIGEST)
+    assert await leftovers(backing) == []
+    assert await read_blob(content.repository(OTHER), DIGEST) == DATA
+
+
+async def test_without_a_session_a_body_that_breaks_off_leaves_nothing(
+    repository: LocalRepository, backing: StorageDriver
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield DATA[:HALF]
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await repository.put_blob(DIGEST, broken(), len(DATA))
+    assert [info.key async for info in backing.list_objects(layout.ROOT)] == []
 
 
 async def test_what_a_session_knows(repository: LocalRepository) -> None:
@@ -299,6 +341,7 @@ async def test_finishing_again_succeeds(repository: LocalRepository, elsewhere: 
 STEPS = ["complete", "move", "put", "abort", "delete_tree"]
 
 
+@EAGER
 @pytest.mark.parametrize("verb", STEPS)
 @pytest.mark.parametrize("resumed_elsewhere", [False, True], ids=["here", "elsewhere"])
 async def test_a_fault_at_any_step_of_the_end_heals(
