@@ -32,6 +32,7 @@ from storage.errors import StorageError
 from storage.names import RepositoryName
 from storage.purge import purge_uploads
 from storage.repository import ReadOnly, RefuseDeletes, Repository
+from storage.thrift import Thrift
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,12 @@ _REPOSITORIES = 1024
 _FIRST_PURGE = 60.0
 """Seconds after the start."""
 
+_LINK_TTL = 60.0
+"""Seconds, of a read-only registry."""
+
+_URL_EXPIRES = 1200.0
+"""Seconds; distribution's."""
+
 
 def create_app(config: Config) -> ASGIApp:
     """The registry. Raises ConfigError for what cannot work; opens nothing that its lifespan does not close."""
@@ -48,6 +55,9 @@ def create_app(config: Config) -> ASGIApp:
         open_driver(config),
         rules=manifest_rules(config),
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
+        thrift=_thrift(config),
+        url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
+        fresh=config.garbage.grace / 2,
     )
     services = Services(
         resolve=_resolver(content, config),
@@ -84,6 +94,16 @@ def _resolver(content: ContentStore, config: Config) -> Resolve:
         return repository if deletes else RefuseDeletes(repository)
 
     return lambda name, ns: hosted(name)
+
+
+def _thrift(config: Config) -> Thrift:
+    read_only, deletes = config.storage.maintenance.readonly.enabled, config.storage.delete.enabled
+    linkttl = config.cache.linkttl
+    if linkttl is None:
+        linkttl = _LINK_TTL if read_only and not deletes else 0.0
+    if deletes and not read_only:
+        linkttl = 0.0  # the workers that have not deleted must know as well
+    return Thrift(linkttl=linkttl, read_only=read_only, deletes=deletes, shareable=config.uploads.shareable)
 
 
 def _authenticator(config: Config) -> Authenticator | None:

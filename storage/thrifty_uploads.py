@@ -127,7 +127,8 @@ class ThriftyUploads(Uploads):
 
     async def _end_unused(self, session: UploadSession) -> None:
         if self._shareable:
-            await self._remove(session)
+            stage = await self._driver.find_stage(self._key(session))
+            await at_once(self._driver.abort(stage), self._driver.delete(self._started_key(session)))
         self._touched.add(session)
 
     def _may_begin(self, session: UploadSession) -> bool:

@@ -49,6 +49,13 @@ class DeleteConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RedirectConfig:
+    """disable: send blobs ourselves where the driver could give clients a URL to fetch them from."""
+
+    disable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReadOnlyConfig:
     enabled: bool = False
 
@@ -94,6 +101,7 @@ class StorageConfig:
         default_factory=lambda: MappingProxyType({"rootdirectory": FilesystemConfig().rootdirectory})
     )
     delete: DeleteConfig = field(default_factory=DeleteConfig)
+    redirect: RedirectConfig = field(default_factory=RedirectConfig)
     maintenance: MaintenanceConfig = field(default_factory=MaintenanceConfig)
 
 
@@ -217,6 +225,22 @@ class GarbageConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CacheConfig:
+    """Only where calls to the store are dear (S3). linkttl: seconds for which a repository is believed to hold still
+    what it was seen to hold; None: as long as the mode of the registry allows (app.py)."""
+
+    linkttl: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadsConfig:
+    """Only where calls to the store are dear (S3). shareable: an upload is in the store from its POST on, so that
+    distribution can go on with it; up to four more calls for each."""
+
+    shareable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LimitsConfig:
     """What one client may take. Times in seconds, sizes in bytes; a time of 0 is for ever, a rate of 0 any rate.
 
@@ -246,4 +270,6 @@ class Config:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     referrers: ReferrersConfig = field(default_factory=ReferrersConfig)
     garbage: GarbageConfig = field(default_factory=GarbageConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    uploads: UploadsConfig = field(default_factory=UploadsConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

@@ -18,7 +18,7 @@ _ADDRESS = re.compile(
 def apply(config: model.Config, origins: Mapping[str, str]) -> tuple[model.Config, list[str]]:
     _address(config.http, origins)
     _auth(config.auth, origins)
-    warnings = [*_tls(config.http.tls, origins), *_urls(config.http, origins)]
+    warnings = [*_tls(config.http.tls, origins), *_urls(config.http, origins), *_linkttl(config, origins)]
     validation, more = _validation(config.validation, origins)
     return replace(config, validation=validation), [*warnings, *more]
 
@@ -82,6 +82,14 @@ def _urls(http: model.HTTPConfig, origins: Mapping[str, str]) -> Iterator[str]:
     if not http.relativeurls and not http.host:
         origin = _origin(origins, "http.relativeurls")
         yield f"http.relativeurls has no effect: URLs are absolute only when http.host says with what ({origin})"
+
+
+def _linkttl(config: model.Config, origins: Mapping[str, str]) -> Iterator[str]:
+    """A delete holds at once in the process that did it, and in its workers, which share no memory."""
+    storage = config.storage
+    if config.cache.linkttl and storage.delete.enabled and not storage.maintenance.readonly.enabled:
+        origin = _origin(origins, "cache.linkttl")
+        yield f"cache.linkttl has no effect: with storage.delete.enabled a delete has to hold at once ({origin})"
 
 
 def _validation(found: model.ValidationConfig, origins: Mapping[str, str]) -> tuple[model.ValidationConfig, list[str]]:

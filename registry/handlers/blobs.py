@@ -26,6 +26,10 @@ _SMALL = 64 << 10
 
 _FOREVER = "max-age=31536000"
 
+_A_WHILE = "private, max-age=60"
+"""For a redirect, which may be kept by who asked, and not longer than the URL lives: signed ones are handed out with
+half their life left, which is five minutes at least (credentials are renewed ten minutes before they end)."""
+
 
 async def get_blob(call: Call) -> Response:
     digest = Digest.parse(call.argument)
@@ -41,7 +45,9 @@ async def get_blob(call: Call) -> Response:
         await call.repository.stat_blob(digest)
         return Response(None, 304, {"ETag": tag, "Docker-Content-Digest": str(digest), "Cache-Control": _FOREVER})
     if (url := await call.repository.blob_url(digest, call.request.method)) is not None:
-        return RedirectResponse(url, 307, {"Docker-Content-Digest": str(digest)})
+        return RedirectResponse(
+            url, 307, {"Docker-Content-Digest": str(digest), "ETag": tag, "Cache-Control": _A_WHILE}
+        )
     if call.is_head:
         size = await call.repository.stat_blob(digest)
         return Response(None, 200, {**headers, "Content-Length": str(size)})

@@ -269,12 +269,12 @@ def test_it_serves_says_so_and_ends_well(tmp_path: Path, words: list[str]) -> No
 
 @pytest.mark.slow
 def test_json_is_json_from_the_first_line() -> None:
-    environ = {"REGISTRY_LOG_FORMATTER": "json", "REGISTRY_STORAGE_REDIRECT_DISABLE": "true"}
+    environ = {"REGISTRY_LOG_FORMATTER": "json", "REGISTRY_STORAGE_TAG_CONCURRENCYLIMIT": "8"}
     with registry("serve", banner=False, **environ) as running:
         assert running.process.stderr is not None
         warning, started = (json.loads(running.process.stderr.readline()) for _ in range(2))
         status, out, _ = running.stop()
-    assert (warning["level"], warning["msg"].partition(":")[0]) == ("warning", "storage.redirect has no effect")
+    assert (warning["level"], warning["msg"].partition(":")[0]) == ("warning", "storage.tag has no effect")
     assert (started["msg"], started["storage"]) == ("started", "inmemory")
     assert started["listening"].startswith("http://127.0.0.1:")
     assert (status, out) == (0, "")

@@ -112,3 +112,21 @@ def test_a_list_of_no_platforms_means_all(tmp_path: Path) -> None:
     loaded = load_text(tmp_path, "validation: {manifests: {indexes: {platforms: list}}}")
     assert loaded.config.validation.manifests.indexes.platforms == "all"
     assert len(loaded.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("storage", "linkttl", "heeded"),
+    [
+        ("{}", "5m", True),
+        ("{delete: {enabled: true}}", "5m", False),
+        ("{delete: {enabled: true}}", "0s", True),
+        ("{delete: {enabled: true}}", "", True),
+        ("{delete: {enabled: true}, maintenance: {readonly: {enabled: true}}}", "5m", True),
+    ],
+)
+def test_links_are_not_believed_where_they_are_deleted(
+    tmp_path: Path, storage: str, linkttl: str, heeded: bool
+) -> None:
+    warnings = load_text(tmp_path, f"cache: {{linkttl: {linkttl}}}\nstorage: {storage}").warnings
+    told = "cache.linkttl has no effect: with storage.delete.enabled a delete has to hold at once"
+    assert warnings == (() if heeded else (f"{told} ({tmp_path}/config.yml:2)",))

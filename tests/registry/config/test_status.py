@@ -31,7 +31,6 @@ IGNORED = {
     "log.reportcaller": "log: {reportcaller: true}",
     "storage.filesystem.maxthreads": "storage: {filesystem: {maxthreads: 100}}",
     "storage.cache": "storage: {cache: {blobdescriptor: redis, blobdescriptorsize: 10000, layerinfo: inmemory}}",
-    "storage.redirect": "storage: {redirect: {disable: true}}",
     "storage.tag": "storage: {tag: {concurrencylimit: 8}}",
     "http.debug": "http: {debug: {addr: ':5001', prometheus: {enabled: true, path: /metrics}}}",
     "http.http2": "http: {http2: {disabled: false}}",
@@ -50,6 +49,7 @@ log: {accesslog: {disabled: true}, level: debug, formatter: logstash, fields: {s
 storage:
   filesystem: {rootdirectory: /var/lib/registry}
   delete: {enabled: false}
+  redirect: {disable: true}
   maintenance:
     uploadpurging: {enabled: true, age: 168h, interval: 24h, dryrun: false}
     readonly: {enabled: false}
