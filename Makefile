@@ -48,7 +48,7 @@ clients-packages: ## install the Debian packages that `make clients` needs
 	tests/clients/install.sh
 
 # Peers and suites in Go, each pinned in conformance/tools/<tool>. A required one that does not build stops make.
-TOOLS          := conformance distribution crane oras regctl helm cosign
+TOOLS          := conformance distribution crane oras regctl helm cosign minio
 TOOLS_REQUIRED := conformance distribution crane oras regctl
 
 .PHONY: tools

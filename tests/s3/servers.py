@@ -191,9 +191,9 @@ def minio() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["seaweedfs", "moto"])
+@pytest.fixture(params=list(SERVERS))
 def s3_server(request: pytest.FixtureRequest) -> S3Server:
-    """Each server that needs Python alone, one after the other."""
+    """Each server that there is, one after the other."""
     server: S3Server = request.getfixturevalue(request.param)
     return server
 
