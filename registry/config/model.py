@@ -88,8 +88,48 @@ class InMemoryConfig:
     """`storage.inmemory` has no parameters."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class S3Config:
+    """What `storage.s3` may hold. The driver checks it: bounds, and what one parameter says of another.
+
+    accesskey and secretkey: without them the machine's own credentials. forcepathstyle: None: as regionendpoint needs.
+    """
+
+    bucket: str = setting("", values.non_empty)
+    region: str = ""
+    accesskey: str = ""
+    secretkey: str = ""
+    sessiontoken: str = ""
+    regionendpoint: str = ""
+    redirectendpoint: str = ""
+    forcepathstyle: bool | None = None
+    rootdirectory: str = ""
+    encrypt: bool = False
+    keyid: str = ""
+    storageclass: str = "STANDARD"
+    objectacl: str = "private"
+    secure: bool = True
+    skipverify: bool = False
+    cabundle: str = ""
+    v4auth: bool = True
+    chunksize: int = setting(10 * MIB, values.size)
+    multipartcopychunksize: int = setting(32 * MIB, values.size)
+    multipartcopymaxconcurrency: int = setting(100, values.positive)
+    multipartcopythresholdsize: int = setting(32 * MIB, values.size)
+    usedualstack: bool = False
+    accelerate: bool = False
+    usefipsendpoint: bool = False
+    useragent: str = ""
+    loglevel: str = "off"
+    connecttimeout: float = setting(5.0, values.positive_duration)
+    readtimeout: float = setting(30.0, values.positive_duration)
+    maxconnections: int = setting(1000, values.positive)
+
+
 # The drivers that are built in. A third party's driver gets its parameters as YAML gave them, unchecked.
-DRIVERS: Mapping[str, type] = MappingProxyType({"filesystem": FilesystemConfig, "inmemory": InMemoryConfig})
+DRIVERS: Mapping[str, type] = MappingProxyType(
+    {"filesystem": FilesystemConfig, "inmemory": InMemoryConfig, "s3": S3Config, "s3aws": S3Config}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

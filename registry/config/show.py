@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 
 from . import values
 from .load import Loaded
-from .model import AuthConfig, StorageConfig
+from .model import DRIVERS, AuthConfig, StorageConfig
 from .secrets import show
 
 
@@ -49,4 +49,5 @@ def _parameters(path: str, parameters: Mapping[str, object]) -> Iterator[tuple[s
     if not parameters:
         yield path, {}
     for key, value in parameters.items():
-        yield f"{path}.{key}", value
+        ours = path.rpartition(".")[2] in DRIVERS  # a third party's number may mean anything
+        yield f"{path}.{key}", values.go_duration(value) if ours and isinstance(value, float) else value

@@ -35,8 +35,6 @@ ROWS = (
     Row("loglevel", Status.RENAMED, "use log.level"),
     Row("log.hooks", _IGNORED, "mail on errors is not built; watch the log instead"),
     Row("log.reportcaller", _IGNORED, "the caller's line is not logged"),
-    Row("storage.s3", _STOPS, "the S3 driver is not built yet"),
-    Row("storage.s3aws", _STOPS, "the S3 driver is not built yet"),
     Row("storage.gcs", _STOPS, "there is no driver for Google Cloud Storage"),
     Row("storage.azure", _STOPS, "there is no driver for Azure"),
     Row("storage.oss", _STOPS, "there is no driver for Aliyun OSS"),

@@ -7,6 +7,7 @@ driver is imported before it is asked for: some bring large dependencies.
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from storage.driver import StorageDriver
@@ -69,10 +70,24 @@ def _memory(parameters: Mapping[str, object]) -> StorageDriver:
     return MemoryDriver()
 
 
+def _s3(parameters: Mapping[str, object]) -> StorageDriver:
+    """distribution's parameters; see storage/drivers/s3/settings.py. Makes no call."""
+    from storage.drivers.s3.settings import S3Settings
+
+    settings = S3Settings.parse(parameters)
+    # botocore is looked for, not imported: that takes long, and credentials in the settings do without it
+    if find_spec("aiohttp") is None or find_spec("botocore") is None:
+        raise ValueError("storage driver s3 needs packages that are not installed: pip install 'moorage[s3]'")
+    from storage.drivers.s3.driver import S3Driver
+    from storage.drivers.s3.rest import RestBucket
+
+    return S3Driver(settings, RestBucket(settings))
+
+
 def _check_names(driver: str, parameters: Mapping[str, object], *known: str) -> None:
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(f"storage driver {driver}: no such parameter: {', '.join(unknown)}")
 
 
-_BUILT_IN: dict[str, Factory] = {"filesystem": _filesystem, "inmemory": _memory}
+_BUILT_IN: dict[str, Factory] = {"filesystem": _filesystem, "inmemory": _memory, "s3": _s3, "s3aws": _s3}

@@ -95,7 +95,7 @@ TestExampleOfTheDocs = module_of("test_prefix_driver", EXAMPLE_TEST).TestPrefixD
 
 
 def test_the_built_in_drivers(tmp_path: Path) -> None:
-    assert drivers.known() == ["filesystem", "inmemory"]
+    assert drivers.known() == ["filesystem", "inmemory", "s3", "s3aws"]
     assert isinstance(drivers.create("inmemory", {}), MemoryDriver)
     driver = drivers.create("filesystem", {"rootdirectory": str(tmp_path / "data"), "maxthreads": 2})
     assert isinstance(driver, FilesystemDriver)
@@ -137,7 +137,7 @@ def test_what_cannot_be_made(
 
 async def test_a_third_partys_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch)
-    assert drivers.known() == ["broken", "filesystem", "inmemory", "prefix"]
+    assert drivers.known() == ["broken", "filesystem", "inmemory", "prefix", "s3", "s3aws"]
     driver = drivers.create("prefix", {"below": "team-a", "rootdirectory": str(tmp_path)})
     await driver.put("a", b"data")
     assert (tmp_path / "team-a/a").read_bytes() == b"data"

@@ -41,10 +41,21 @@ class Endpoint:
             return cls(scheme, f"{settings.bucket}.{stack}.{_domain(settings.region)}", "/")
         host, base = _amazon(settings), "/"
         if settings.regionendpoint:
-            scheme, host, base = _parse(settings.regionendpoint, scheme)
+            scheme, host, base = _parse("regionendpoint", settings.regionendpoint, scheme)
         if _in_path(settings, scheme, host):
             return cls(scheme, host, f"{base}{quote(settings.bucket, safe='-._~')}/")
         return cls(scheme, f"{settings.bucket}.{host}", base)
+
+    @classmethod
+    def for_redirects(cls, settings: S3Settings) -> "Endpoint":
+        """Where presigned URLs lead: redirectendpoint in place of scheme and host, as in distribution."""
+        ours = cls.of(settings)
+        if not settings.redirectendpoint:
+            return ours
+        scheme, host, path = _parse("redirectendpoint", settings.redirectendpoint, "")
+        if path != "/":
+            raise ValueError("storage driver s3: redirectendpoint must be a URL without a path: the bucket's is added")
+        return cls(scheme, host, ours.base)
 
     def path(self, key: str) -> str:
         """Percent-encoded as signatures want it: everything but letters, digits and `-_.~/`."""
@@ -65,7 +76,7 @@ def _amazon(settings: S3Settings) -> str:
     return f"{service}{stack}.{settings.region}.{_domain(settings.region)}"
 
 
-def _parse(endpoint: str, scheme: str) -> tuple[str, str, str]:
+def _parse(name: str, endpoint: str, scheme: str) -> tuple[str, str, str]:
     """A scheme in the endpoint wins over `secure`, as in distribution."""
     whole = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
     try:
@@ -75,7 +86,7 @@ def _parse(endpoint: str, scheme: str) -> tuple[str, str, str]:
         host, port = None, None
     odd = not host or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment
     if odd or not host:
-        raise ValueError("storage driver s3: regionendpoint must be a URL such as https://s3.example.com:9000")
+        raise ValueError(f"storage driver s3: {name} must be a URL such as https://s3.example.com:9000")
     if ":" in host:
         host = f"[{host}]"
     if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:

@@ -21,9 +21,10 @@ from storage.drivers.s3.bucket import Body, Head, Page, Part, Upload, UploadGone
 from storage.drivers.s3.calls import Answer, Calls, Request, Retries
 from storage.drivers.s3.clock import parse_date
 from storage.drivers.s3.credentials import Chain, Fixed, Source
+from storage.drivers.s3.endpoint import Endpoint
 from storage.drivers.s3.errors import Fault
 from storage.drivers.s3.settings import S3Settings
-from storage.drivers.s3.sign import Credentials, UrlCache
+from storage.drivers.s3.sign import Credentials, Signer, UrlCache
 from storage.drivers.s3.xml import Malformed
 from storage.errors import ObjectNotFound, RangeNotSatisfiable, Unavailable
 from storage.ranges import ByteRange
@@ -54,6 +55,8 @@ class RestBucket:
         self._calls = Calls(settings, source or source_of(settings), retries or Retries())
         self._settings = settings
         self._urls = UrlCache()
+        self._redirects = Endpoint.for_redirects(settings)
+        self._redirect_signer = Signer(settings.region, self._redirects.host)
         self._made = _made_with(settings)
 
     async def get(self, key: str, start: int | None = None, stop: int | None = None) -> Body:
@@ -266,8 +269,8 @@ class RestBucket:
         life = int(min(expires, _LONGEST, left))
         if life < 1:
             raise Unavailable("the registry's credentials for its storage have expired")
-        path = calls.endpoint.path(key)
-        url = f"{calls.endpoint.origin}{path}?{calls.signer.query(credentials, method, path, life, now)}"
+        path = self._redirects.path(key)
+        url = f"{self._redirects.origin}{path}?{self._redirect_signer.query(credentials, method, path, life, now)}"
         self._urls.keep(name, url, now, life)
         return url
 

@@ -55,6 +55,7 @@ class S3Settings:
     secretkey: str = field(default="", repr=False)
     sessiontoken: str = field(default="", repr=False)
     regionendpoint: str = ""
+    redirectendpoint: str = ""
     forcepathstyle: bool | None = None
     encrypt: bool = False
     keyid: str = ""
@@ -100,6 +101,7 @@ class _Reader:
             secretkey=self.text("secretkey"),
             sessiontoken=self.text("sessiontoken"),
             regionendpoint=self.text("regionendpoint"),
+            redirectendpoint=self.text("redirectendpoint"),
             keyid=self.text("keyid"),
             rootdirectory=self.text("rootdirectory"),
             useragent=self.text("useragent"),

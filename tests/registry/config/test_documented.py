@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
 
 from registry.config import Config, load, secrets, show, status
-from registry.config.model import HtpasswdConfig
+from registry.config.model import DRIVERS, HtpasswdConfig, S3Config, StorageConfig
+from storage.drivers.s3.settings import S3Settings
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "config.example.yaml"
@@ -17,12 +19,25 @@ PAGE = ROOT / "docs" / "configuration.md"
 def settings() -> dict[str, str]:
     found = {path: secrets.show("", value) for path, value in show.settings(Config())}
     del found["auth"]
-    return found | {"auth.htpasswd.path": "required", "auth.htpasswd.realm": HtpasswdConfig().realm}
+    return found | s3() | {"auth.htpasswd.path": "required", "auth.htpasswd.realm": HtpasswdConfig().realm}
 
 
-def with_auth() -> str:
-    """The example with its one block that is commented out, as it is no default."""
-    return re.sub(r"^# (auth:|  htpasswd:|    path:|    realm:)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
+def s3() -> dict[str, str]:
+    storage = StorageConfig(
+        driver="s3", parameters={each.name: getattr(S3Config(), each.name) for each in fields(S3Config)}
+    )
+    shown = {path: secrets.show("", value) for path, value in show.settings(storage, "storage.")}
+    found = {path: value for path, value in shown.items() if path.startswith("storage.s3.")}
+    return found | {"storage.s3.bucket": "required"}
+
+
+def with_comments() -> str:
+    """The example with the blocks that are commented out, as they are no defaults."""
+    return re.sub(r"^# ( *[a-z0-9]+:)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def with_s3_alone() -> str:
+    return re.sub(r"^  filesystem:\n( {4}.*\n)+", "", with_comments(), flags=re.MULTILINE)
 
 
 def leaves(tree: object, path: str = "") -> Iterator[str]:
@@ -45,14 +60,24 @@ def test_the_example_is_the_defaults() -> None:
 
 
 def test_the_example_has_every_setting_and_nothing_else() -> None:
-    assert set(leaves(yaml.safe_load(with_auth()))) == {"version", *settings()}
+    assert set(leaves(yaml.safe_load(with_comments()))) == {"version", *settings()}
 
 
-def test_the_example_with_its_comment_removed_works(tmp_path: Path) -> None:
-    (tmp_path / "config.yml").write_text(with_auth())
+def test_the_example_with_its_comments_removed_works(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text(with_s3_alone())
     loaded = load(tmp_path / "config.yml", {})
     assert loaded.warnings == ()
     assert loaded.config.auth.htpasswd == HtpasswdConfig(path="/etc/registry/htpasswd")
+    defaults = {each.name: getattr(S3Config(), each.name) for each in fields(S3Config)}
+    assert loaded.config.storage.parameters == defaults | {"bucket": "my-bucket"}
+
+
+def test_the_driver_knows_every_parameter_of_s3_and_has_the_same_defaults() -> None:
+    given = {each.name: getattr(S3Config(), each.name) for each in fields(S3Config)}
+    parsed = S3Settings.parse(given | {"bucket": "b", "region": "r"})
+    assert parsed == S3Settings(bucket="b", region="r")
+    assert set(given) == {each.name for each in fields(S3Settings)} | {"v4auth"}
+    assert DRIVERS["s3aws"] is S3Config
 
 
 def test_every_line_of_the_example_with_a_value_says_what_it_is() -> None:

@@ -59,7 +59,7 @@ def test_no_secret_is_shown(environ: dict[str, str]) -> None:
         {"REGISTRY_HTTP": f"{{secret: *{HIDDEN}}}"},
         {"REGISTRY_HTTP": f"secret: {HIDDEN}: x"},
         {"REGISTRY_HTTP": f"{{secret: '{HIDDEN}"},
-        {"REGISTRY_STORAGE": f"{{s3: {{secretkey: {HIDDEN}}}}}"},
+        {"REGISTRY_STORAGE": f"{{gcs: {{secretkey: {HIDDEN}}}}}"},
         {"REGISTRY_PROXY": f"{{remoteurl: 'https://a', password: {HIDDEN}}}"},
         {"REGISTRY_AUTH_TOKEN_SECRET": HIDDEN},
     ],

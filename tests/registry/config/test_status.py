@@ -9,8 +9,6 @@ from registry.config import Config, ConfigError, load, schema, status
 
 # One block per row of status.py, each with values as distribution's own documentation has them.
 STOPS = {
-    "storage.s3": "storage: {s3: {region: us-west-1, bucket: b, encrypt: true, keyid: k}}",
-    "storage.s3aws": "storage: {s3aws: }",
     "storage.gcs": "storage: {gcs: {bucket: b, keyfile: /k, credentials: {type: service_account}}}",
     "storage.azure": "storage: {azure: {accountname: a, accountkey: k, container: c, max_retries: 10}}",
     "storage.oss": "storage: oss",
@@ -163,9 +161,9 @@ def test_a_key_that_says_nothing_neither_stops_nor_warns(tmp_path: Path, text: s
     "environ",
     [
         {"REGISTRY_PROXY_REMOTEURL": "https://example.com"},
-        {"REGISTRY_STORAGE": "s3"},
-        {"REGISTRY_STORAGE": "s3", "REGISTRY_STORAGE_S3_BUCKET": "b"},
-        {"REGISTRY_STORAGE_S3_BUCKET": "b"},
+        {"REGISTRY_STORAGE": "gcs"},
+        {"REGISTRY_STORAGE": "gcs", "REGISTRY_STORAGE_GCS_BUCKET": "b"},
+        {"REGISTRY_STORAGE_GCS_BUCKET": "b"},
         {"REGISTRY_AUTH": "token"},
         {"REGISTRY_AUTH_TOKEN_REALM": "r"},
         {"REGISTRY_MIDDLEWARE_STORAGE_0_NAME": "cloudfront"},
