@@ -6,15 +6,20 @@ Rules:
   of a key), PreconditionFailed (412, and 409 of a conditional write), RangeNotSatisfiable (416), Unavailable for all
   else (its text has no keys, hosts or secrets; the log line has what an operator needs); UploadGone for an upload id
   that the store does not know.
-- What is safe to repeat is repeated with jitter and a cap (503 SlowDown, 500, time-outs, resets). A 412 after a
-  repeated conditional write may be our own first try: the caller compares.
+- What is safe to repeat is repeated with jitter and a cap (503 SlowDown, 500, time-outs, resets). A condition that is
+  refused at a repeat may have been met by our own first try: PerhapsOurs, and the caller compares.
 """
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from storage.errors import PreconditionFailed
 from storage.ranges import ByteRange
+
+
+class PerhapsOurs(PreconditionFailed):
+    """A condition was refused to a repeated write: what stands there may be the first try, whose answer was lost."""
 
 
 class UploadGone(Exception):

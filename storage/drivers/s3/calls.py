@@ -17,6 +17,7 @@ import aiohttp
 from yarl import URL
 
 from storage.drivers.s3 import errors, xml
+from storage.drivers.s3.bucket import PerhapsOurs
 from storage.drivers.s3.clock import StoreClock
 from storage.drivers.s3.credentials import Source
 from storage.drivers.s3.endpoint import Endpoint
@@ -25,6 +26,7 @@ from storage.drivers.s3.http import View, open_session
 from storage.drivers.s3.settings import S3Settings
 from storage.drivers.s3.sign import Credentials, Signer, encode_query
 from storage.drivers.s3.xml import ErrorAnswer
+from storage.errors import PreconditionFailed
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -146,7 +148,10 @@ class Calls:
                 if remedy is Remedy.CREDENTIALS and await self.source.renew(credentials) is credentials:
                     raise self.fail(request, found) from found.cause
             else:
-                raise self.fail(request, found) from found.cause
+                failure = self.fail(request, found)
+                if repeats and isinstance(failure, PreconditionFailed):
+                    raise PerhapsOurs from found.cause
+                raise failure from found.cause
 
     async def _try(
         self, request: Request, credentials: Credentials, finish: Callable[[aiohttp.ClientResponse], Awaitable[T]]

@@ -1,0 +1,67 @@
+"""Copies on the server's side: in one request, or above a size in ranges side by side, as S3 demands above 5 GiB."""
+
+import asyncio
+from dataclasses import dataclass
+from math import ceil
+
+from storage.drivers.s3.bucket import Bucket, Part, UploadGone
+from storage.errors import StorageError, Unavailable
+from storage.ranges import ByteRange
+
+LARGEST_COPY = 5 << 30
+"""Bytes that S3 copies in one request."""
+
+MOST_PARTS = 10_000
+"""Parts of one multipart upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copier:
+    """threshold: size above which a copy is made in ranges of about `chunk` bytes, `at_once` of them side by side."""
+
+    bucket: Bucket
+    threshold: int
+    chunk: int
+    at_once: int
+
+    async def copy(self, source: str, target: str, size: int) -> None:
+        """Copy an object of `size` bytes, also onto itself. Raises ObjectNotFound."""
+        if size <= min(self.threshold, LARGEST_COPY):
+            await self.bucket.copy(source, target, size=size)
+            return
+        id = await self.bucket.create_upload(target, checksums=False)
+        try:
+            await self.bucket.complete_upload(target, id, await self.parts(source, size, target, id))
+        except UploadGone as exc:
+            raise Unavailable("a copy within the store was given up by somebody else") from exc
+        except BaseException:
+            await give_up(self.bucket, target, id)
+            raise
+
+    async def parts(self, source: str, size: int, target: str, id: str) -> list[Part]:
+        """The first parts of an upload, copied from an object. Half of the numbers are left for what comes behind."""
+        count = min(max(1, ceil(size / self.chunk)), MOST_PARTS // 2)
+        ends = [size * n // count for n in range(count + 1)]  # all about the same, so that none is too small for S3
+        slots = asyncio.Semaphore(self.at_once)
+
+        async def part(number: int) -> Part:
+            async with slots:
+                return await self.bucket.copy_part(
+                    target, id, number, source, ByteRange(ends[number - 1], ends[number])
+                )
+
+        copies = [asyncio.ensure_future(part(number)) for number in range(1, count + 1)]
+        try:
+            return list(await asyncio.gather(*copies))
+        finally:
+            for copy in copies:
+                copy.cancel()
+            await asyncio.wait(copies)
+
+
+async def give_up(bucket: Bucket, key: str, id: str) -> None:
+    """Abort an upload because of another fault, which is the one to tell of; a lifecycle rule removes what stays."""
+    try:
+        await bucket.abort_upload(key, id)
+    except StorageError:
+        return
