@@ -119,7 +119,7 @@ class ThriftyUploads(Uploads):
     async def _finish_at_once(self, session: UploadSession, digest: Digest, chunks: Chunks, length: int | None) -> None:
         """The whole blob comes with the closing PUT."""
         try:
-            await self._write(digest, chunks, session.id, length)
+            await self._write(digest, chunks, length)
         except DigestMismatch:
             await self._end_unused(session)
             raise

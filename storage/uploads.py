@@ -68,8 +68,8 @@ class Uploads:
         return session
 
     async def put(self, digest: Digest, chunks: Chunks, length: int | None = None) -> None:
-        """A whole blob. The id is of no session: only a driver whose stages can be seen writes below it."""
-        await self._write(digest, chunks, str(uuid.uuid4()), length)
+        """A whole blob whose digest is known first."""
+        await self._write(digest, chunks, length)
 
     async def status(self, session: UploadSession) -> UploadSession:
         try:
@@ -114,23 +114,28 @@ class Uploads:
 
     # Steps of put and finish
 
-    async def _write(self, digest: Digest, chunks: Chunks, id: str, length: int | None) -> None:
+    async def _write(self, digest: Digest, chunks: Chunks, length: int | None) -> None:
         running = RunningHash(digest.algorithm)
 
         def verify() -> None:
             if running.digest != digest:
                 raise DigestMismatch(digest, running.digest)
 
-        await self._driver.write_content(
-            layout.blob_data(digest),
-            chunks,
-            staging=layout.upload_data(self._name, id),
-            tap=running.update,
-            verify=verify,
-            length=length,
-            sha256=bytes.fromhex(digest.hex) if digest.algorithm == SHA256 else None,
-            fresh=self._fresh,
-        )
+        # of no session, and of nobody else: two clients may send the same at once
+        staging = layout.upload_data(self._name, str(uuid.uuid4()))
+        try:
+            await self._driver.write_content(
+                layout.blob_data(digest),
+                chunks,
+                staging=staging,
+                tap=running.update,
+                verify=verify,
+                length=length,
+                sha256=bytes.fromhex(digest.hex) if digest.algorithm == SHA256 else None,
+                fresh=self._fresh,
+            )
+        except ObjectNotFound as exc:  # purged while it came, or taken away
+            raise UploadUnknown from exc
         await write_link(self._driver, layout.layer_link(self._name, digest), digest)
 
     async def _finish(

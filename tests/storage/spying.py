@@ -4,6 +4,7 @@ Everything goes to a real driver; what is added is only what happens before a ca
 """
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -24,10 +25,18 @@ Before = Callable[[str, str], Awaitable[None]]
 
 
 class DearMemory(MemoryDriver):
-    """As an object store behind a network: every call counts, and clients may fetch for themselves."""
+    """As an object store behind a network: every call counts."""
 
     calls_are_dear = True
-    offers_urls = False
+
+
+class DearWithUrls(DearMemory):
+    """Clients may fetch objects from it themselves."""
+
+    offers_urls = True
+
+    async def url(self, key: str, method: str, expires: float) -> str | None:
+        return f"https://store.test/{key}?method={method}&expires={expires:.0f}"
 
 
 class Spied(StorageDriver):
@@ -118,6 +127,39 @@ class Spied(StorageDriver):
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+class Counted(Spied):
+    """Tells of calls as an object store has them: content in one, `publish` in three, an address in none."""
+
+    async def put_content(self, key: str, data: bytes, *, sha256: bytes | None = None, fresh: float = math.inf) -> None:
+        await self._before("put", key)
+        await self.inner.put_content(key, data, sha256=sha256, fresh=fresh)
+
+    async def write_content(
+        self,
+        key: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        staging: str,
+        tap: Tap,
+        verify: Callable[[], None],
+        length: int | None = None,
+        sha256: bytes | None = None,
+        fresh: float = math.inf,
+    ) -> int:
+        await self._before("put", key)
+        return await self.inner.write_content(
+            key, chunks, staging=staging, tap=tap, verify=verify, length=length, sha256=sha256, fresh=fresh
+        )
+
+    async def publish(self, stage: Stage, source: str, target: str, size: int, *, fresh: float = math.inf) -> None:
+        for verb, key in (("complete", source), ("copy", target), ("delete", source)):
+            await self._before(verb, key)
+        await self.inner.publish(stage, source, target, size, fresh=fresh)
+
+    async def url(self, key: str, method: str, expires: float) -> str | None:
+        return await self.inner.url(key, method, expires)
 
 
 WRITING = frozenset(("put", "delete", "delete_tree", "move", "touch", "begin", "append", "complete", "abort"))
