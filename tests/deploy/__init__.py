@@ -1,0 +1,1 @@
+"""What lies in deploy/ is valid, and says what the registry understands."""

@@ -1,0 +1,145 @@
+"""Each file of deploy/ is read as its reader would, and each registry in it starts with settings that load cleanly."""
+
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from registry.config import Config, load
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+VARIABLES = {"REGION": "eu-central-1", "BUCKET": "images", "HTTP_SECRET": "secret"}
+
+
+def compose(name: str) -> dict[str, Any]:
+    """The services of a compose file, with the merges and variables that docker compose would fill in."""
+    text = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: VARIABLES[found[1]], (DEPLOY / "compose" / name).read_text())
+    services: dict[str, Any] = yaml.safe_load(text)["services"]
+    return services
+
+
+def registries(name: str) -> dict[str, Config]:
+    found = {}
+    for service, spec in compose(name).items():
+        if "moorage" in spec["image"]:
+            loaded = load(None, {key: str(value) for key, value in spec["environment"].items()})
+            assert not loaded.warnings, service
+            found[service] = loaded.config
+    return found
+
+
+@pytest.mark.parametrize(("name", "readers"), [("s3.yaml", 3), ("aws.yaml", 1)])
+def test_compose(name: str, readers: int) -> None:
+    found = registries(name)
+    assert {config.storage.driver for config in found.values()} == {"s3"}
+    assert [service for service, config in found.items() if not config.storage.maintenance.readonly.enabled] == [
+        "writer"
+    ]
+    assert found["writer"].http.secret
+    assert len(found) == readers + 1
+
+
+def test_compose_users_are_those_of_the_store() -> None:
+    whole = yaml.safe_load((DEPLOY / "compose" / "s3.yaml").read_text())
+    identities = json.loads(whole["configs"]["s3-users"]["content"])["identities"]
+    keys = {(key["accessKey"], key["secretKey"]) for user in identities for key in user["credentials"]}
+    used = {
+        (config.storage.parameters["accesskey"], config.storage.parameters["secretkey"])
+        for config in registries("s3.yaml").values()
+    }
+    assert used == keys
+
+
+def actions(name: str) -> set[str]:
+    policy = json.loads((DEPLOY / "aws" / name).read_text())
+    return {
+        action
+        for statement in policy["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+
+
+def test_policies_are_the_least() -> None:
+    assert actions("iam-reader.json") == {"s3:GetObject", "s3:ListBucket"}
+    assert not {action for action in actions("iam-writer.json") if "*" in action}
+    assert actions("iam-reader.json") < actions("iam-writer.json")
+
+
+def test_lifecycle() -> None:
+    (rule,) = json.loads((DEPLOY / "aws" / "lifecycle.json").read_text())["Rules"]
+    assert rule["Status"] == "Enabled"
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+
+
+def test_clients() -> None:
+    hosts = tomllib.loads((DEPLOY / "clients" / "hosts.toml").read_text())
+    assert hosts["host"]["http://localhost:5000"]["capabilities"] == ["pull", "resolve"]
+    assert json.loads((DEPLOY / "clients" / "daemon.json").read_text())
+
+
+def test_user_data() -> None:
+    path = DEPLOY / "aws" / "user-data.sh"
+    subprocess.run(["bash", "-n", path], check=True)
+    body = re.search(r"<<EOF\n(REGISTRY_.*?)\nEOF", path.read_text(), re.DOTALL)
+    assert body
+    lines = body[1].replace("$REGION", "eu-central-1").replace("$BUCKET", "images").splitlines()
+    loaded = load(None, dict(line.split("=", 1) for line in lines))
+    assert not loaded.warnings
+    assert loaded.config.storage.maintenance.readonly.enabled
+
+
+@pytest.mark.parametrize("name", ["replica", "writer"])
+def test_kubernetes_settings(name: str, tmp_path: Path) -> None:
+    loaded = load(DEPLOY / "kubernetes" / f"{name}.config.yml", {"REGISTRY_HTTP_SECRET": "secret"})
+    assert not loaded.warnings
+    assert loaded.config.storage.maintenance.readonly.enabled == (name == "replica")
+
+
+def test_kubernetes() -> None:
+    documents = [
+        document
+        for path in ("namespace", "replica", "writer")
+        for document in yaml.safe_load_all((DEPLOY / "kubernetes" / f"{path}.yaml").read_text())
+    ]
+    pods = [d["spec"]["template"]["spec"] for d in documents if d["kind"] in {"DaemonSet", "Deployment"}]
+    assert len(pods) == 2
+    for pod in pods:
+        (container,) = pod["containers"]
+        assert pod["terminationGracePeriodSeconds"] > Config().http.draintimeout
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["resources"]["limits"]["memory"]
+        assert container["readinessProbe"]
+        assert container["livenessProbe"]
+
+
+def test_kustomize() -> None:
+    if (kubectl := shutil.which("kubectl")) is None:
+        pytest.skip("kubectl is not installed")
+    shown = subprocess.run([kubectl, "kustomize", DEPLOY / "kubernetes"], check=True, capture_output=True, text=True)
+    kinds = [document["kind"] for document in yaml.safe_load_all(shown.stdout)]
+    assert sorted(kinds) == [
+        "ConfigMap",
+        "ConfigMap",
+        "DaemonSet",
+        "Deployment",
+        "Namespace",
+        "PodDisruptionBudget",
+        "Service",
+        "ServiceAccount",
+        "ServiceAccount",
+    ]
+
+
+def test_unit() -> None:
+    if (verify := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd is not installed")
+    unit = DEPLOY / "systemd" / "moorage.service"
+    done = subprocess.run([verify, "verify", unit], check=False, capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if unit.name in line and "is not executable" not in line]
+    assert not complaints
