@@ -215,7 +215,8 @@ class FileTree:
         """Not synced: it protects from a collector of garbage, and none runs through a power cut."""
         path = self.path(key)
         regular(os.stat(path), key)
-        os.utime(path)  # without times: the store's clock, and allowed to whoever may write
+        with folders.locked(path.rpartition("/")[0]):  # not between the two steps of a delete by version
+            os.utime(path)  # without times: the store's clock, and allowed to whoever may write
 
     def complete(self, key: str, size: int) -> None:
         path = self.path(key)

@@ -118,7 +118,8 @@ class MemoryDriver(StorageDriver):
         self._store(target, data)
 
     async def touch(self, key: str) -> None:
-        self._object(key).modified = time.time()
+        found = self._object(key)
+        found.modified, found.version = time.time(), str(next(self._versions))  # so that no delete overlooks it
 
     # Stages
 

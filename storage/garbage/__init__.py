@@ -1,0 +1,1 @@
+"""Garbage: which bytes nobody names any more, and their removal. collect.py is the way in."""

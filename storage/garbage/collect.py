@@ -1,0 +1,310 @@
+"""Mark and sweep: remove the bytes that no manifest names, on any StorageDriver, also while others push.
+
+    table    list every blob; what comes later is in no danger
+    mark     read every manifest of every repository; with `untagged`, find those that are alive (manifests.py)
+    remove   with `untagged`: look again, repository by repository, and delete the manifests that are not
+    sweep    for a batch of unmarked, old blobs: mark what has come into use since, then delete what still is not
+    links    remove the layer links that lead to swept blobs
+
+Any fault and any unreadable manifest during `table` and `mark` stops with nothing deleted. Every later step leaves a
+store as a whole run would: what is deleted is garbage for itself, so a killed run, or two at once, do no harm, and the
+next one finishes. A fault in the middle of the sweep stops it too.
+
+Why a push beside it loses nothing. A blob goes only if, in this order,
+  1. it was stored before the collection began, and no manifest named it when all were read;
+  2. it is older than the grace, by the store's clock, and so are all links to it;
+  3. no manifest written since the mark names it, and no link to it was written since (once per batch);
+  4. it is still the version of 2 at the delete.
+A push that needs an old blob does one of three things to it: it uploads it again, which writes its link (3), and the
+blob (4); it mounts it, which writes a link (3); or it asks with HEAD and skips the upload. So writers *renew* what they
+find by HEAD, mount or the check at manifest PUT (renewals.py): they touch it, which makes it young (2), another version
+(4), or fails since it is gone, and then the client is told so. What the grace cannot cover is a writer that takes
+longer than 3/4 of it from its last look at a blob to its manifest; that manifest's PUT checks again and refuses.
+On the filesystem looking at the version and removing the file are one step under one lock, so nothing falls in between.
+A store that cannot delete by version leaves the moment between `head` and `delete`: there the writer looks once more at
+what it renewed *after* it has written the revision, and before it sets a tag. Then it sees the blob gone, takes the
+revision back and says MANIFEST_BLOB_UNKNOWN; unless the collector has stood still between two calls for all of that.
+
+Writers that renew nothing (distribution) are safe from 1 to 3 but for the skipped upload. With a grace of 0 nobody may
+push at all, as with distribution's collector.
+
+Memory: 9 bytes for each blob (table.py), about 100 for each repository, half a kilobyte for each manifest of one
+repository at a time, and a batch.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from storage import layout
+from storage.content import ContentStore
+from storage.digest import Digest
+from storage.driver import ObjectInfo
+from storage.errors import DigestInvalid, ObjectNotFound, PreconditionFailed
+from storage.garbage.links import Link, blobs, layer_links, repository_names, target_of
+from storage.garbage.manifests import Node, Survey, Surveyor, Young
+from storage.garbage.table import FRESH, NEEDED, SWEPT, BlobTable
+from storage.garbage.together import for_each
+from storage.garbage.watch import Watcher
+from storage.names import RepositoryName
+from storage.purge import Purged, purge_uploads
+
+BATCH = 10_000
+"""Blobs between two looks for news: each look lists all links of all repositories."""
+
+_OVERLAP = 300.0
+"""Seconds: a look for news reaches this far behind the last one, for writes that were under way. Not with a grace of 0:
+then none is, and what was pushed a minute ago may be deleted and collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """grace: seconds; 0: nobody pushes.   untagged: remove manifests without a tag, too.
+
+    purge: seconds after which idle uploads are removed; None: they stay.
+    """
+
+    grace: float
+    untagged: bool = False
+    dry_run: bool = False
+    purge: float | None = None
+
+
+_NOTHING = Purged(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a run has removed, or would have. Sizes in bytes, seconds on this machine's clock.
+
+    young: what nothing names, but which is younger than the grace, with young_size bytes.
+    """
+
+    repositories: int = 0
+    manifests: int = 0
+    blobs: int = 0
+    marked: int = 0
+    swept: int = 0
+    size: int = 0
+    removed: int = 0
+    links: int = 0
+    young: int = 0
+    young_size: int = 0
+    uploads: Purged = _NOTHING
+    seconds: float = 0.0
+
+
+class Collector:
+    """One run over one store. watcher: is told of what happens."""
+
+    def __init__(self, content: ContentStore, options: Options, watcher: Watcher | None = None) -> None:
+        self._content = content
+        self._driver = content.driver
+        self._options = options
+        self._watch = watcher or Watcher()
+        self._table = BlobTable()
+        self._surveyor = Surveyor(self._driver, self._table)
+        self._overlap = min(_OVERLAP, options.grace)
+        self._horizon = 0.0
+        self.done = Collected()
+        """What has happened so far, also when run() raises."""
+
+    async def run(self) -> Collected:
+        """Raises UnreadableManifest and Unavailable; `done` says what was removed until then."""
+        begun = time.monotonic()
+        started = await self._driver.now()
+        self._horizon = started - self._options.grace
+        try:
+            await self._list_blobs()
+            doomed = await self._mark(await repository_names(self._driver))
+            if self._options.untagged and not self._options.dry_run:
+                for name in doomed:
+                    await self._remove_manifests(name)
+            await self._sweep(started)
+            await self._remove_links()
+            if self._options.purge is not None:
+                purged = await purge_uploads(self._content, self._options.purge, dry_run=self._options.dry_run)
+                self._count(uploads=purged)
+        finally:
+            self._count(seconds=time.monotonic() - begun)
+        return self.done
+
+    def _young(self, info: ObjectInfo) -> bool:
+        return self._options.grace > 0 and info.modified > self._horizon
+
+    def _count(self, **changes: object) -> None:
+        self.done = replace(self.done, **changes)  # type: ignore[arg-type]
+
+    # Table and mark
+
+    async def _list_blobs(self) -> None:
+        self._watch.phase("listing blobs")
+        async for digest, info in blobs(self._driver):
+            self._table.add(digest, info.size)
+            self._watch.step()
+        self._count(blobs=len(self._table))
+
+    async def _mark(self, names: list[RepositoryName]) -> list[RepositoryName]:
+        """Returns the repositories that have manifests to remove."""
+        self._watch.phase("marking", total=len(names))
+        doomed = []
+        for name in names:
+            survey = await self._surveyor.survey(name, self._young)
+            living = self._mark_living(survey)
+            dead = [node for digest, node in survey.nodes.items() if digest not in living]
+            if dead:
+                doomed.append(name)
+            if self._options.dry_run:
+                for node in dead:
+                    self._watch.manifest(name, node.digest)
+                self._count(removed=self.done.removed + len(dead))
+            self._count(repositories=self.done.repositories + 1, manifests=self.done.manifests + len(survey.nodes))
+            self._watch.step()
+        return doomed
+
+    def _mark_living(self, survey: Survey) -> set[Digest]:
+        living = survey.living(untagged=self._options.untagged, young=self._young)
+        for digest in living:
+            self._mark_places(survey.nodes[digest])
+        self._surveyor.mark(survey.fresh, FRESH)
+        return living
+
+    def _mark_places(self, node: Node) -> None:
+        for place in node.places:
+            if self._table.mark(place):
+                self._count(marked=self.done.marked + 1)
+
+    # Manifests without a tag
+
+    async def _remove_manifests(self, name: RepositoryName) -> None:
+        """Look again: what was tagged or pushed since the mark lives, and now is marked."""
+        survey = await self._surveyor.survey(name, self._young)
+        living = self._mark_living(survey)
+        removed = set()
+        for digest, node in survey.nodes.items():
+            if digest not in living and await self._remove_manifest(name, node):
+                removed.add(digest)
+        if removed:
+            await self._remove_from_tags(name, removed)
+
+    async def _remove_manifest(self, name: RepositoryName, node: Node) -> bool:
+        if node.info is None:  # only a tag named it, and that is gone
+            return False
+        try:
+            await self._driver.delete(node.info.key, if_version=node.info.version)
+        except PreconditionFailed:  # pushed or renewed in between
+            self._mark_places(node)
+            return False
+        for info in node.extra:
+            await self._driver.delete(info.key)
+        if node.subject is not None:
+            await self._driver.delete(layout.referrer_link(name, node.subject, node.digest))
+        self._watch.manifest(name, node.digest)
+        self._count(removed=self.done.removed + 1)
+        return True
+
+    async def _remove_from_tags(self, name: RepositoryName, removed: set[Digest]) -> None:
+        """Out of what tags once named, as distribution does."""
+        async for info in self._driver.list_objects(layout.tags(name)):
+            if "/index/" in info.key and info.key.endswith("/link"):
+                try:
+                    digest = layout.digest_of_folder(info.key)
+                except DigestInvalid:
+                    continue
+                if digest in removed:
+                    await self._driver.delete(info.key)
+
+    # Blobs
+
+    async def _sweep(self, started: float) -> None:
+        self._watch.phase("sweeping", total=len(self._table))
+        batch: list[tuple[Digest, ObjectInfo]] = []
+        since = started - self._overlap
+        async for digest, info in blobs(self._driver):
+            self._watch.step()
+            place = self._table.find(digest)
+            if place is None or self._table.is_marked(place):
+                continue
+            if self._young(info) or self._table.is_marked(place, FRESH):
+                self._count(young=self.done.young + 1, young_size=self.done.young_size + info.size)
+                continue
+            batch.append((digest, info))
+            if len(batch) >= BATCH:
+                since = await self._sweep_batch(batch, since)
+                batch = []
+        if batch:
+            await self._sweep_batch(batch, since)
+
+    async def _sweep_batch(self, batch: list[tuple[Digest, ObjectInfo]], since: float) -> float:
+        """Returns the time since which the next batch has to look for news."""
+        now = await self._driver.now()
+        if not self._options.dry_run:
+            for name in await repository_names(self._driver):
+                await self._surveyor.news(name, since, self._written_since(since))
+        await for_each(_each(batch), self._sweep_one)
+        return now - self._overlap
+
+    async def _sweep_one(self, item: tuple[Digest, ObjectInfo]) -> None:
+        digest, listed = item
+        place = self._table.find(digest)
+        if place is None or self._table.is_marked(place, NEEDED | FRESH):
+            return
+        if not self._options.dry_run and not await self._delete_blob(listed):
+            return
+        self._table.mark(place, SWEPT)
+        self._watch.blob(digest, listed.size)
+        self._count(swept=self.done.swept + 1, size=self.done.size + listed.size)
+
+    async def _delete_blob(self, listed: ObjectInfo) -> bool:
+        """If nobody has written or touched it since it was listed."""
+        try:
+            found = await self._driver.head(listed.key)
+            if found.version != listed.version or found.modified != listed.modified:
+                return False
+            await self._driver.delete(listed.key, if_version=listed.version)
+        except (ObjectNotFound, PreconditionFailed):
+            return False
+        return True
+
+    def _written_since(self, since: float) -> Young:
+        """Links by which a push may have come to need an old blob. With a grace of 0, too: it costs nothing."""
+        return lambda info: info.modified > since or self._young(info)
+
+    # Links to what was swept
+
+    async def _remove_links(self) -> None:
+        """A link to nothing does no harm (it is a 404, and a push writes it again), but each is listed for ever."""
+        if not self.done.swept:
+            return
+        names = await repository_names(self._driver)
+        self._watch.phase("removing links", total=len(names))
+        for name in names:
+
+            async def remove(link: Link, name: RepositoryName = name) -> None:
+                await self._remove_link(name, link)
+
+            await for_each(layer_links(self._driver, name), remove)
+            self._watch.step()
+
+    async def _remove_link(self, name: RepositoryName, link: Link) -> None:
+        target = await target_of(self._driver, link)
+        place = None if target is None else self._table.find(target)
+        if target is None or place is None or not self._table.is_marked(place, SWEPT):
+            return
+        if not self._options.dry_run:
+            try:
+                await self._driver.head(layout.blob_data(target))
+            except ObjectNotFound:
+                try:
+                    await self._driver.delete(link.info.key, if_version=link.info.version)
+                except PreconditionFailed:  # written again by a push
+                    return
+            else:
+                return  # pushed again, or the namesake of what was swept
+        self._watch.link(name, link.name)
+        self._count(links=self.done.links + 1)
+
+
+async def _each(batch: list[tuple[Digest, ObjectInfo]]) -> AsyncIterator[tuple[Digest, ObjectInfo]]:
+    for item in batch:
+        yield item
