@@ -253,13 +253,13 @@ class StorageDriver(ABC):
         cancelled. staging: a key of the caller's own for drivers whose stages can be seen.
         length: bytes to come, where known. sha256, fresh: as in put_content.
         """
-        stage = await self.begin(staging)
         try:
+            stage = await self.begin(staging)
             size = await self.append(stage, 0, chunks, tap)
             verify()
             await self.publish(stage, staging, key, size)
         except BaseException:
-            await self.abort(stage)
+            await self.abort(await self.find_stage(staging))  # also of a `begin` that was cancelled, and has happened
             raise
         return size
 

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from storage.driver import StorageDriver
-from storage.testing import DriverContract, ListingContract, _Fixtures
+from storage.testing import DriverContract, ListingContract
+from storage.testing_tools import DriverFixtures
 from tests.s3.servers import S3Server
 from tests.storage.s3.conftest import CHUNKSIZE, MemoryStore, RawStore, ServerStore
 from tests.storage.s3.memorybucket import MemoryBucket
 
 
-class OnS3(_Fixtures):
+class OnS3(DriverFixtures):
     """A driver on a store of its own, and a second one as another process would have it."""
 
     batch = CHUNKSIZE
@@ -38,6 +39,9 @@ class OnS3(_Fixtures):
 
     async def raw_write(self, driver: StorageDriver, key: str, data: bytes) -> None:
         await self.raw.write(key, data)
+
+    async def unseen(self, driver: StorageDriver) -> list[str]:
+        return await self.raw.uploads()
 
 
 class S3Contract(OnS3, DriverContract):
