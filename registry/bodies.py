@@ -1,10 +1,13 @@
 """Reading request bodies: with a limit where they are kept, in chunks where they pass through."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 from starlette.requests import Request
 
 from registry.errors import BodyTooLarge
+from registry.inlet import EXTENSION, Inlet
 from storage.errors import SizeInvalid
 
 
@@ -27,11 +30,25 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises ClientDisconnect when it ends early."""
-    async for chunk in request.stream():
-        if chunk:
-            yield chunk
+class Body(AsyncIterator[bytes]):
+    """A body as it arrives, without empty chunks. Raises ClientDisconnect when it ends early. Is a DirectChunks."""
+
+    def __init__(self, request: Request) -> None:
+        self._extensions: dict[str, Any] = request.scope.get("extensions") or {}
+        self._stream = request.stream()
+
+    async def __anext__(self) -> bytes:
+        while not (chunk := await anext(self._stream)):
+            pass
+        return chunk
+
+    def take_over(self) -> AbstractContextManager[Inlet] | None:
+        opening: Callable[[], AbstractContextManager[Inlet] | None] | None = self._extensions.get(EXTENSION)
+        return opening() if opening is not None else None
+
+
+def chunks(request: Request) -> Body:
+    return Body(request)
 
 
 async def exactly(body: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:

@@ -14,10 +14,12 @@ Rules:
 
 import asyncio
 import enum
+import functools
 import logging
 import os
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import httptools
@@ -35,6 +37,7 @@ from uvicorn.server import ServerState
 
 from registry import framing, refusals
 from registry.filesend import FileSender
+from registry.inlet import EXTENSION, WORTH_WHILE, Inlet
 from registry.limits import Limits
 from registry.outlet import Outlet
 from registry.refusals import Refusal, Refused
@@ -84,6 +87,7 @@ class RegistryCycle(RequestResponseCycle):
         self.body_left = body_length
         self.chunks: list[bytes] = []
         self.held = 0
+        self.inlet: Inlet | None = None
         self.delivered = False
 
     def feed(self, chunk: bytes) -> None:
@@ -103,6 +107,8 @@ class RegistryCycle(RequestResponseCycle):
         """The rest of the request will not come, and nobody waits for the response."""
         if not self.response_complete:
             self.disconnected = True
+        if self.inlet:
+            self.inlet.lose()
         self.message_event.set()
 
     async def receive(self) -> ASGIReceiveEvent:
@@ -114,17 +120,22 @@ class RegistryCycle(RequestResponseCycle):
             await self.message_event.wait()
         if self.response_complete or not self.deliverable:
             return {"type": "http.disconnect"}
-        body = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
-        self.chunks, self.held, self.delivered = [], 0, not self.more_body
+        pieces, self.delivered = self.take(), not self.more_body
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def take(self) -> list[bytes]:
+        """What has arrived and nobody has."""
+        pieces, self.chunks, self.held = self.chunks, [], 0
+        return pieces
 
     @property
     def deliverable(self) -> bool:
         return bool(self.chunks) or not (self.more_body or self.delivered)
 
     def resume_reading(self) -> None:
-        if not self.transport.is_closing():  # uvloop raises on a closed transport
+        if not self.inlet and not self.transport.is_closing():  # uvloop raises on a closed transport
             self.flow.resume_reading()
 
     def send_continue(self) -> None:
@@ -262,12 +273,16 @@ class RegistryProtocol(HttpToolsProtocol):
     def check(self, now: float) -> None:
         """Called every few seconds: do we wait for this client, and for how long?"""
         cycle, unsent = self.cycle, self.outlet.unsent()
+        inlet = cycle.inlet if cycle else None
+        reading = inlet.waiting if inlet else not self.flow.read_paused
+        received = self.received + (inlet.arrived if inlet else 0)
         wants_body = (
             self.phase is Phase.BODY
             and cycle is not None
-            and not (cycle.response_complete or cycle.waiting_for_100_continue or self.flow.read_paused)
+            and reading
+            and not (cycle.response_complete or cycle.waiting_for_100_continue)
         )
-        late_body = self.inbound.stalled(self.received, now, waiting=wants_body)
+        late_body = self.inbound.stalled(received, now, waiting=wants_body)
         late_reader = self.outbound.stalled(self.outlet.sent - unsent, now, waiting=unsent > 0)
         if late_body or late_reader:
             self.outlet.abort()
@@ -304,19 +319,20 @@ class RegistryProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as stop:
                 data = data[stop.args[0] :]
-                self.replace_parser()
+                self.replace_parser(self.headers)
             else:
                 return
 
-    def replace_parser(self) -> None:
-        """httptools takes a request with `Upgrade` for one without a body, and its body for the next request.
+    def replace_parser(self, fields: framing.Fields) -> None:
+        """Go on with a parser that expects the body which the fields announce, and has seen nothing else.
 
-        So go on with a parser that saw the same framing, but no Upgrade.
+        httptools takes a request with `Upgrade` for one without a body, and its body for the next request; and it
+        cannot be told what an inlet has taken.
         """
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self.replaying = True
-        self.parser.feed_data(framing.body_only_head(self.headers))
+        self.parser.feed_data(framing.body_only_head(fields))
         self.replaying = False
 
     def refusal_for(self, exc: httptools.HttpParserError) -> Refusal:
@@ -394,6 +410,9 @@ class RegistryProtocol(HttpToolsProtocol):
             body_length=framing.body_length(self.headers),
             keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self.ending,
         )
+        if cycle.body_left and cycle.body_left >= WORTH_WHILE and self.outlet.socket and not self.outlet.encrypted:
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[EXTENSION] = functools.partial(self.open_inlet, cycle)
         earlier, self.cycle, self.phase = self.cycle, cycle, Phase.BODY
         if earlier is None or earlier.response_complete:
             self._start_asgi_task(cycle, self.app)
@@ -428,6 +447,30 @@ class RegistryProtocol(HttpToolsProtocol):
         self.phase, self.since = Phase.IDLE, self.loop.time()
         self.cycle.end_body()
         self.outlet.stay_open()
+
+    def open_inlet(self, cycle: RegistryCycle) -> AbstractContextManager[Inlet] | None:
+        """A way to the rest of the body past the loop, if much is missing and more can be expected."""
+        if cycle.disconnected or cycle.inlet or not cycle.body_left or cycle.body_left < WORTH_WHILE:
+            return None
+        return self.bypassed(cycle, cycle.body_left)
+
+    @contextmanager
+    def bypassed(self, cycle: RegistryCycle, left: int) -> Iterator[Inlet]:
+        assert self.outlet.socket is not None
+        cycle.send_continue()
+        self.flow.pause_reading()
+        inlet = cycle.inlet = Inlet(self.outlet.socket.fileno(), self.loop, cycle.take(), left)
+        try:
+            yield inlet
+        finally:
+            cycle.inlet = None
+            inlet.close()
+            if inlet.lost:
+                cycle.lose()  # the transport has yet to see it
+            self.received += inlet.taken
+            cycle.body_left = inlet.left
+            self.replace_parser([(b"content-length", b"%d" % inlet.left)])  # at 0 it ends the message
+            cycle.resume_reading()
 
     # What the cycles say.
 

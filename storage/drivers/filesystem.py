@@ -23,12 +23,14 @@ from typing import ParamSpec, TypeVar
 import aiofiles.threadpool
 from aiofiles.threadpool.binary import AsyncFileIO
 
+from storage.direct import DirectChunks
 from storage.driver import CHUNK, ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap
 from storage.drivers import walk
 from storage.drivers.cached import LARGEST, read_cached
 from storage.drivers.files import FileTree, info_of
 from storage.drivers.growing import GrowingFile
 from storage.drivers.oserrors import translated
+from storage.drivers.receiving import receive_all
 from storage.drivers.threads import Threads
 from storage.errors import ObjectNotFound, RangeNotSatisfiable, Unavailable
 from storage.ranges import ByteRange, RangeRequest
@@ -193,6 +195,12 @@ class FilesystemDriver(StorageDriver):
         start = self._threads.start(GrowingFile, self._tree.path(stage), stage, offset)
         with translated(stage):
             file = await self._threads.result(start, discard=GrowingFile.close)
+        if isinstance(chunks, DirectChunks) and (opening := chunks.take_over()) is not None:
+            try:
+                with opening as inlet:
+                    return await receive_all(inlet, file, offset, tap, self._threads)
+            finally:
+                await self._threads.release(file.close)
         batches = _Batches(file, offset, tap, self._threads)
         try:
             async for chunk in chunks:

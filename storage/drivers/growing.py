@@ -7,12 +7,16 @@ Under the lock, what was seen of the stage (it is at its path, it has so many by
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from storage.driver import Tap
 from storage.drivers import folders
+from storage.drivers.writeback import start_writing
 from storage.errors import ObjectNotFound, OffsetMismatch
+
+_EARLY = 8 << 20
+"""Bytes that are gathered before the disk is asked to begin with them."""
 
 
 def regular(status: os.stat_result, key: str) -> os.stat_result:
@@ -50,12 +54,13 @@ class GrowingFile:
         """Raises OffsetMismatch when the stage is not `offset` bytes long."""
         self.key = key
         self._path = path
+        self._unwritten = offset
         self._fd, size = open_regular(path, key, os.O_WRONLY)
         if size != offset:
             self.close()
             raise OffsetMismatch(size)
 
-    def write(self, pieces: list[bytes], offset: int, tap: Tap | None) -> int:
+    def write(self, pieces: Sequence[bytes | memoryview], offset: int, tap: Tap | None) -> int:
         """Add pieces, all or, when that fails, none, and hand them to tap. Returns the new length.
 
         The lock is held for this call alone, and the length is looked at under it: what two callers append at the same
@@ -69,6 +74,9 @@ class GrowingFile:
             except OSError:
                 os.ftruncate(self._fd, offset)  # a full disk has taken a part, which tap has not seen
                 raise
+        if end - self._unwritten >= _EARLY:
+            start_writing(self._fd, self._unwritten, end - self._unwritten)
+            self._unwritten = end
         if tap is not None:
             for piece in pieces:
                 tap(piece)
@@ -78,7 +86,7 @@ class GrowingFile:
         os.close(self._fd)
 
 
-def _write_all(fd: int, pieces: list[bytes], offset: int) -> int:
+def _write_all(fd: int, pieces: Sequence[bytes | memoryview], offset: int) -> int:
     views = [memoryview(piece) for piece in pieces if piece]
     while views:
         written = os.pwritev(fd, views, offset)

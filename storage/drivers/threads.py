@@ -7,6 +7,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +15,8 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_BUFFER = 1 << 20
 
 
 class Threads:
@@ -25,6 +28,14 @@ class Threads:
     def __init__(self, name: str, size: int | None = None) -> None:
         self.pool = ThreadPoolExecutor(size or (os.cpu_count() or 1) + 4, thread_name_prefix=name)
         self._closed = False
+        self._local = threading.local()
+
+    def buffer(self) -> memoryview:
+        """In a thread of the pool: one megabyte of scratch space, the same for all work that this thread does."""
+        found: memoryview | None = getattr(self._local, "buffer", None)
+        if found is None:
+            found = self._local.buffer = memoryview(bytearray(_BUFFER))
+        return found
 
     def start(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Begin work. The caller awaits `result` or `ended` before it lets go of what work uses."""
