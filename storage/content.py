@@ -17,7 +17,7 @@ from storage.rules import ManifestRules
 from storage.tags import Tags
 from storage.thrift import Thrift
 from storage.thrifty_reading import ThriftyReading
-from storage.thrifty_uploads import ThriftyUploads, Touched
+from storage.thrifty_uploads import Begun, ThriftyUploads
 from storage.uploads import RunningHashes, Uploads
 from storage.vouch import Vouchers
 
@@ -59,7 +59,7 @@ class ContentStore:
         self._url_expires = url_expires
         self._fresh = fresh
         self._hashes = RunningHashes()
-        self._touched = Touched()
+        self._begun = Begun()
         self._known = ManifestCache()
         self._sizes = Sizes()
         self._links = LinkCache(self._thrift.linkttl)
@@ -101,7 +101,7 @@ class ContentStore:
             self.driver,
             self._hashes,
             self._fresh,
-            touched=self._touched,
+            begun=self._begun,
             shareable=self._thrift.shareable,
         )
 

@@ -117,6 +117,7 @@ class RepositoryWriter(Protocol):
     async def append_upload(self, session: UploadSession, chunks: Chunks, offset: int | None = None) -> UploadSession:
         """Append chunks. offset: where the client says they belong; None: where the session says.
 
+        The session may get another id by that: go on with what this returns.
         Raises UploadUnknown; OffsetMismatch before reading any chunk, or when another client appends meanwhile.
         If cancelled or chunks raises, some of the chunks may be stored: ask upload_status. (end-5)
         """

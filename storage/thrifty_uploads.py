@@ -2,27 +2,30 @@
 
 - A session begins in the store with its first PATCH; until then the signed Location is all there is of it, and a client
   that comes with the whole blob and its digest (POST, PUT) never makes one: the bytes go to their key at once.
-- A session that began leaves exactly two keys, which are deleted by name: nothing is listed. What distribution adds to
-  a session that it goes on with (hashstates) waits for the purge of abandoned uploads.
-- A Location whose offset is 0 therefore does not say whether its session has begun, or has ended. The process that
-  began or ended it knows; another one asks the store, and takes a session that is not there for one that has not begun.
-  So an ended session can be begun again elsewhere, with the Location of its POST: by who was allowed to begin one, into
-  the same repository, for as long as that Location is valid; what comes of it is an upload like any other. To remember
-  the end everywhere would cost every push one more object and two more calls.
+- It begins under a new id, which the Location of that PATCH has. So no id is ever begun twice: a digest that we signed,
+  or that ran along, for so many bytes of an id would else be taken for that of other bytes, and these be published.
+- Which id the Location of a POST has become, and that it has ended, is known to the process that did it. Another one
+  takes it for a session that has not begun, which is as good as a new POST: whoever has it may send that as well. Only
+  bytes of a first PATCH that broke off are lost with that, and the client sends them again. To remember it everywhere
+  would cost every push one more object and two more calls.
+- A session leaves exactly two keys, which are deleted by name: nothing is listed. What distribution adds to a session
+  that it goes on with (hashstates) waits for the purge of abandoned uploads.
 - `shareable`: distribution asks for startedat and a multipart upload before it goes on with a session. With it both are
   made at the POST.
 """
 
 import asyncio
+import uuid
 from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
 from storage import layout
 from storage.digest import SHA256, Digest, check_algorithm
 from storage.driver import StorageDriver
-from storage.errors import DigestMismatch, ObjectNotFound, OffsetMismatch, UploadUnknown
+from storage.errors import DigestMismatch, OffsetMismatch
 from storage.links import write_link
 from storage.names import RepositoryName
 from storage.parallel import at_once
@@ -30,22 +33,28 @@ from storage.repository import Chunks, UploadSession
 from storage.uploads import RunningHashes, Uploads, joined, new_session
 
 
-class Touched:
-    """Sessions that have begun or ended in this process, the oldest forgotten first."""
+class Begun:
+    """Ids of sessions that this process has begun or ended, and the ids under which they are staged.
+
+    The oldest are forgotten first. What has ended is staged nowhere, under its own id.
+    """
 
     def __init__(self, limit: int = 16_384) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._staged: OrderedDict[str, str] = OrderedDict()
         self._limit = limit
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def add(self, session: UploadSession) -> None:
-        self._ids[session.id] = None
-        self._ids.move_to_end(session.id)
-        if len(self._ids) > self._limit:
-            self._ids.popitem(last=False)
+    def get(self, session: UploadSession) -> str | None:
+        return self._staged.get(session.id)
 
-    def __contains__(self, session: UploadSession) -> bool:
-        return session.id in self._ids
+    def keep(self, session: UploadSession, staged: str) -> None:
+        self._staged[session.id] = staged
+        self._staged.move_to_end(session.id)
+        if len(self._staged) > self._limit:
+            self._staged.popitem(last=False)
+
+    def end(self, session: UploadSession) -> None:
+        self.keep(session, session.id)
 
     def alone(self, session: UploadSession) -> AbstractAsyncContextManager[None]:
         """One at a time for each session. Not to be held while waiting for a client."""
@@ -65,11 +74,11 @@ class ThriftyUploads(Uploads):
         hashes: RunningHashes,
         fresh: float,
         *,
-        touched: Touched,
+        begun: Begun,
         shareable: bool,
     ) -> None:
         super().__init__(name, driver, hashes, fresh)
-        self._touched = touched
+        self._begun = begun
         self._shareable = shareable
 
     async def start(self, algorithm: str = SHA256) -> UploadSession:
@@ -80,18 +89,16 @@ class ThriftyUploads(Uploads):
         return session
 
     async def status(self, session: UploadSession) -> UploadSession:
-        try:
-            return await super().status(session)
-        except UploadUnknown:
-            if not self._may_begin(session):
-                raise
+        if self._may_begin(session):
             return session
+        return await super().status(self._staged(session))
 
     async def append(self, session: UploadSession, chunks: Chunks, offset: int | None = None) -> UploadSession:
         if self._may_begin(session):
-            await self._begin_once(session, session.offset if offset is None else offset)
-        self._touched.add(session)
-        return await super().append(session, chunks, offset)
+            if offset:
+                raise OffsetMismatch(0)
+            await self._begin_once(session)
+        return await super().append(self._staged(session), chunks, offset)
 
     async def finish(
         self,
@@ -103,18 +110,15 @@ class ThriftyUploads(Uploads):
     ) -> None:
         first = await anext(chunks, b"")
         everything = bool(first) or digest == Digest.of(b"", digest.algorithm)
-        if everything and not offset and session.offset == 0 and session not in self._touched:
+        if everything and not offset and session.offset == 0 and self._begun.get(session) is None:
             await self._finish_at_once(session, digest, joined(first, chunks), length)
         else:
-            await self._finish(session, digest, first, chunks, offset)
+            await self._finish(self._staged(session), digest, first, chunks, offset)
 
     async def cancel(self, session: UploadSession) -> None:
-        try:
-            await super().cancel(session)
-        except UploadUnknown:
-            if not self._may_begin(session):
-                raise
-        self._touched.add(session)
+        if not self._may_begin(session):
+            await super().cancel(self._staged(session))
+        self._begun.end(session)
 
     async def _finish_at_once(self, session: UploadSession, digest: Digest, chunks: Chunks, length: int | None) -> None:
         """The whole blob comes with the closing PUT."""
@@ -129,26 +133,29 @@ class ThriftyUploads(Uploads):
         if self._shareable:
             stage = await self._driver.find_stage(self._key(session))
             await at_once(self._driver.abort(stage), self._driver.delete(self._started_key(session)))
-        self._touched.add(session)
+        self._begun.end(session)
 
     def _may_begin(self, session: UploadSession) -> bool:
-        """Is a session that the store does not know one that has not begun?"""
-        return not self._shareable and session.offset == 0 and session not in self._touched
+        """Has the session not begun, for all that is known here?"""
+        return not self._shareable and session.offset == 0 and self._begun.get(session) is None
 
-    async def _begin_once(self, session: UploadSession, offset: int) -> None:
-        """Begin the session, unless another request has, in whatever process. Raises OffsetMismatch."""
-        async with self._touched.alone(session):
-            if session in self._touched:
-                return
-            try:
-                await self._driver.stage_info(await self._driver.find_stage(self._key(session)))
-            except ObjectNotFound:
-                if offset:
-                    raise OffsetMismatch(0) from None
-                await self._begin(session)
-            self._touched.add(session)
+    def _staged(self, session: UploadSession) -> UploadSession:
+        """The session under the id that its bytes are staged under."""
+        if session.offset or (id := self._begun.get(session)) is None:
+            return session
+        return replace(session, id=id)
+
+    async def _begin_once(self, session: UploadSession) -> None:
+        """Unless another request has, in this process."""
+        async with self._begun.alone(session):
+            if self._begun.get(session) is None:
+                staged = replace(session, id=str(uuid.uuid4()))
+                await self._begin(staged)
+                self._begun.keep(session, staged.id)
+                self._begun.keep(staged, staged.id)
 
     async def _begin(self, session: UploadSession) -> None:
+        """Once for every id: see the module's docstring."""
         await at_once(
             self._driver.put(self._started_key(session), session.started.encode("ascii")),
             self._driver.begin(self._key(session)),
@@ -157,7 +164,6 @@ class ThriftyUploads(Uploads):
     async def _conclude(self, session: UploadSession, digest: Digest) -> None:
         """The staged bytes have moved: startedat is all that is left."""
         self._hashes.drop(session)
-        self._touched.add(session)
         await at_once(
             write_link(self._driver, layout.layer_link(self._name, digest), digest),
             self._driver.delete(self._started_key(session)),

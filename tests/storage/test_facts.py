@@ -6,7 +6,7 @@ from storage.content import ContentStore
 from storage.digest import Digest
 from storage.drivers.memory import MemoryDriver
 from storage.errors import ManifestUnknown
-from storage.facts import ManifestCache
+from storage.facts import ManifestCache, Sizes
 from storage.manifest import IMAGE_MANIFEST
 from storage.names import parse_name, parse_tag
 from storage.repository import StoredManifest
@@ -42,6 +42,16 @@ def test_no_large_ones_and_none_twice() -> None:
     for _ in range(20):
         cache.keep(manifest(1000, b"x"))
     assert cache.size < 2000
+
+
+def test_sizes_are_bounded_and_the_least_used_goes_first() -> None:
+    sizes = Sizes(limit=2)
+    one, two, three = (Digest.of(data) for data in (b"1", b"2", b"3"))
+    sizes.keep(one, 1)
+    sizes.keep(two, 2)
+    assert sizes.get(one) == 1
+    sizes.keep(three, 0)
+    assert [sizes.get(digest) for digest in (one, two, three)] == [1, None, 0]
 
 
 async def test_a_deleted_manifest_is_gone_though_its_bytes_are_known() -> None:
