@@ -77,6 +77,10 @@ bench: $(STAMP) ## benchmarks beside the peers, up to 90 minutes; QUICK=1 about 
 	$(BIN)/python -m pytest --quiet benchmarks
 	$(BIN)/python -m benchmarks $(if $(QUICK),--scale quick) $(if $(ONLY),--only '$(ONLY)') $(if $(WORK),--work '$(WORK)') $(ARGS)
 
+.PHONY: soak
+soak: $(STAMP) ## ten minutes of every kind of client at once: memory flat, open files back; QUICK=1 one minute
+	$(BIN)/python -m benchmarks.soak $(if $(QUICK),--minutes 1 --results benchmarks/results/quick) $(if $(WORK),--work '$(WORK)') $(ARGS)
+
 bench-packages: $(STAMP) ## install what `make bench` needs: wrk, nginx, docker-registry (as root), and matplotlib
 	benchmarks/install.sh
 	@echo "Setting up $(VENV): about a minute, once"

@@ -45,6 +45,15 @@ def pss_mb(pid: int) -> float:
     return sum(_kilobytes(_read(PROC / str(process) / "smaps_rollup"), "Pss") for process in tree(pid)) * 1024 / 1e6
 
 
+def rss_mb(pid: int) -> float:
+    """Resident now."""
+    return sum(_kilobytes(_read(PROC / str(process) / "status"), "VmRSS") for process in tree(pid)) * 1024 / 1e6
+
+
+def open_files(pid: int) -> int:
+    return sum(len(_entries(PROC / str(process) / "fd")) for process in tree(pid))
+
+
 def _kilobytes(text: str, name: str) -> int:
     for line in text.splitlines():
         key, _, value = line.partition(":")
