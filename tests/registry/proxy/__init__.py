@@ -1,0 +1,1 @@
+"""The upstream side of the proxy, against a scripted upstream on real sockets."""
