@@ -40,7 +40,7 @@ class Copier:
 
     async def parts(self, source: str, size: int, target: str, id: str) -> list[Part]:
         """The first parts of an upload, copied from an object. Half of the numbers are left for what comes behind."""
-        count = min(max(1, ceil(size / self.chunk)), MOST_PARTS // 2)
+        count = min(max(size // self.chunk, ceil(size / LARGEST_COPY), 1), MOST_PARTS // 2)
         ends = [size * n // count for n in range(count + 1)]  # all about the same, so that none is too small for S3
         slots = asyncio.Semaphore(self.at_once)
 

@@ -31,7 +31,7 @@ SMALLEST = 5 << 20
 
 _MIB = 1 << 20
 _STEADY = 8_000
-_STEP = 200
+_STEP = 140
 
 _STAGES = 1024
 """Stages that are remembered; a forgotten one costs two calls."""
@@ -41,7 +41,7 @@ _KEPT = 64 << 20
 
 
 def part_size(number: int, chunksize: int, length: int | None = None) -> int:
-    """Bytes of part `number` (from 1): constant, then doubled every 200 parts. length: of the whole, where known."""
+    """Bytes of part `number` (from 1): constant, then doubled every 140 parts. length: of the whole, where known."""
     if length is not None:
         return min(max(chunksize, ceil(length / MOST_PARTS / _MIB) * _MIB), LARGEST_COPY)
     return int(min(chunksize << max(0, (number - _STEADY - 1) // _STEP + 1), LARGEST_COPY))
@@ -301,12 +301,29 @@ class Stages:
     async def _load(self, key: str) -> Growing:
         """From the store alone. Raises ObjectNotFound."""
         uploads = [upload for upload in await self._bucket.list_uploads(key) if upload.key == key]
-        for upload in sorted(uploads, key=lambda upload: upload.started, reverse=True):
-            try:
-                return _growing(key, upload.id, await self._bucket.list_parts(key, upload.id), upload.started)
-            except UploadGone:
-                continue  # ended between the two calls
-        head = await self._bucket.head(key)
+        head = asyncio.ensure_future(self._head(key))
+        best: Growing | None = None
+        try:
+            for upload in sorted(uploads, key=lambda upload: upload.started, reverse=True):
+                with suppress(UploadGone):  # ended between the two calls
+                    found = _growing(key, upload.id, await self._bucket.list_parts(key, upload.id), upload.started)
+                    best = found if best is None or found.size > best.size else best
+        finally:
+            await _ended(head)
+        standing = head.result()
+        # An upload that goes on where an object ended holds all of it, or it is a try whose answer was lost: then what
+        # was acknowledged is the object, or in another try.
+        if best is not None and (standing is None or best.size >= standing.size):
+            return best
+        if standing is None:
+            raise ObjectNotFound(key)
+        return standing
+
+    async def _head(self, key: str) -> Growing | None:
+        try:
+            head = await self._bucket.head(key)
+        except ObjectNotFound:
+            return None
         return Growing(key, "", [], head.size, head.modified)
 
     def _remember(self, growing: Growing) -> Growing:
@@ -402,7 +419,7 @@ class _Sender:
             self._failed = False
 
 
-async def _ended(task: "asyncio.Task[int]") -> None:
+async def _ended(task: "asyncio.Task[Any]") -> None:
     """Wait for the end of a task, whatever it brings. A caller who is cancelled meanwhile must raise on."""
     while not task.done():
         with suppress(asyncio.CancelledError):
