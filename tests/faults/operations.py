@@ -7,14 +7,12 @@ once the fault is over, succeeds.
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from storage.errors import Unavailable
 from tests.api import IMAGE, INDEX, Api, digest_of, error_of, image, with_query
-
-from .faulty import FaultyDriver
 
 NAME = "fault/y"
 CONFIG = b"{}"
@@ -34,6 +32,12 @@ SIGNATURE, BILL = referrer(OLD, "signature"), referrer(OLD, "bill")
 
 
 Step = Callable[["Client"], Awaitable[None]]
+
+
+class Failing(Protocol):
+    """What fails: a driver, or the way to the store. fault: the one that is due, which counts what it has `fired`."""
+
+    fault: Any
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,16 @@ class Client:
 
     expected_fault: the status that a fault is answered with; None: nobody may notice (a pull from a full disk).
     restart: called once a fault was met: the registry that met it is never asked again.
+    heals: a registry may get over a fault by itself.
     """
 
     http: httpx.AsyncClient
     api: Api
-    driver: FaultyDriver
+    driver: Failing
     operation: Operation
     expected_fault: int | None = 503
     restart: Callable[[], Awaitable[None]] | None = None
+    heals: bool = False
     met: bool = field(default=False, init=False)
 
     async def send(self, method: str, path: str, *expected: int, **more: Any) -> httpx.Response:
@@ -92,7 +98,7 @@ class Client:
             assert not broken
             return response
         self.met = True
-        if self.operation.reads and not broken and response.is_success:
+        if (self.operation.reads or self.heals) and not broken and response.is_success:
             return response  # it got by without what failed; whether it is right, the operation checks
         if self.expected_fault is None:
             return response
@@ -175,7 +181,7 @@ class Current(httpx.AsyncBaseTransport):
 class Calm(httpx.AsyncBaseTransport):
     """Requests that pass while the fault waits."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport, driver: FaultyDriver) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, driver: Failing) -> None:
         self._inner = inner
         self._driver = driver
 
