@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -201,18 +201,18 @@ class Upstream:
         return answer
 
     async def _attempted(self, kind: str, send: Callable[[Arrived], Awaitable[A]]) -> A:
-        """Send until there is an answer that is no fault, or it is no use."""
-        waits = backoff(ATTEMPTS, self._draw)
+        """Send until there is an answer that is no fault, or it is no use. For the breaker, that is one attempt."""
+        waits = self._let_pass(kind)
         while True:
-            self._let_pass(kind)
             own: list[Head] = []
             try:
                 answer = await send(own.append)
             except UpstreamUnavailable as exc:
-                if not self._arrived(own):
-                    self._failed(exc)
+                answered = self._arrived(own)
                 judged = exc.__cause__ is None  # what it sent is not wanted: it would send the same again
                 if judged or isinstance(exc, UpstreamTimeout) or (wait := next(waits, None)) is None:
+                    if not answered:
+                        self._failed(exc)
                     raise
             except BaseException:
                 self._breaker.abandoned()
@@ -226,17 +226,19 @@ class Upstream:
                 await answer.aclose()
                 if isinstance(fault, TooManyRequests):
                     raise TooManyRequests(self._throttle.limited(kind, fault.retry_after))
-                if not answer.head.elsewhere:
-                    self._failed(fault)
                 if fault.retry_after is not None or (wait := next(waits, None)) is None:
+                    if not answer.head.elsewhere:
+                        self._failed(fault)
                     raise fault
             await self._sleep(wait)
 
-    def _let_pass(self, kind: str) -> None:
+    def _let_pass(self, kind: str) -> Iterator[float]:
+        """The waits before further attempts; none where this is the trial of an open breaker."""
         if (wait := self._throttle.held(kind)) is not None:
             raise TooManyRequests(wait)
         if (wait := self._breaker.enter()) is not None:
             raise UpstreamBusy("the upstream registry failed several times and is left alone for a moment", wait)
+        return backoff(1 if self._breaker.open else ATTEMPTS, self._draw)
 
     def _arrived(self, own: Sequence[Head]) -> bool:
         """Whatever came of it behind a redirect: has the upstream itself given an answer?"""
@@ -255,5 +257,13 @@ class Upstream:
             log.warning("the upstream %s is left alone for a while: %s", self.name, exc.__cause__ or exc)
 
     async def _fetch_token(self, request: TokenRequest) -> Answer:
+        """Ask a token server; once more where the connection failed."""
         headers = {} if request.authorization is None else {"Authorization": request.authorization}
-        return await self._asker.ask(request.method, request.url, headers, limit=MAX_TOKEN_ANSWER, form=request.form)
+        ask = partial(self._asker.ask, request.method, request.url, headers, limit=MAX_TOKEN_ANSWER, form=request.form)
+        try:
+            return await ask()
+        except UpstreamUnavailable as exc:
+            if exc.__cause__ is None or isinstance(exc, UpstreamTimeout):
+                raise
+        await self._sleep(next(backoff(2, self._draw)))
+        return await ask()

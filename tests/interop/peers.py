@@ -115,7 +115,9 @@ def wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int, log: Pa
     while True:
         try:
             # a port that is bound already is not yet a registry that answers
-            httpx.get(f"http://127.0.0.1:{port}/v2/", timeout=START_SECONDS, trust_env=False).raise_for_status()
+            answer = httpx.get(f"http://127.0.0.1:{port}/v2/", timeout=START_SECONDS, trust_env=False)
+            if answer.status_code != 401:  # it may want a login
+                answer.raise_for_status()
         except httpx.TransportError:
             try:
                 process.wait(0.02)

@@ -204,30 +204,30 @@ async def test_wrong_basic_password(hub: Scripted, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "expected"),
+    ("behaviour", "expected", "times"),
     [
-        (act.status(403), UpstreamDenied),
-        (act.status(500), UpstreamUnavailable),
-        (act.status(429, Retry_After="30"), TooManyRequests),
-        (act.status(200, b"not json"), UpstreamUnavailable),
-        (act.status(200, b"{}"), UpstreamUnavailable),
-        (act.status(200, b'{"token": "a\\r\\nb"}'), UpstreamUnavailable),
-        (act.status(200, b" " * (2 << 20)), UpstreamUnavailable),
-        (act.endless("application/json"), UpstreamUnavailable),
-        (act.reset(), UpstreamUnavailable),
-        (act.flood(20_000), UpstreamUnavailable),
+        (act.status(403), UpstreamDenied, 1),
+        (act.status(500), UpstreamUnavailable, 1),
+        (act.status(429, Retry_After="30"), TooManyRequests, 1),
+        (act.status(200, b"not json"), UpstreamUnavailable, 1),
+        (act.status(200, b"{}"), UpstreamUnavailable, 1),
+        (act.status(200, b'{"token": "a\\r\\nb"}'), UpstreamUnavailable, 1),
+        (act.status(200, b" " * (2 << 20)), UpstreamUnavailable, 1),
+        (act.endless("application/json"), UpstreamUnavailable, 1),
+        (act.reset(), UpstreamUnavailable, 2),
+        (act.flood(20_000), UpstreamUnavailable, 2),
     ],
     ids=["403", "500", "429", "text", "empty", "crlf", "large", "endless", "reset", "headers"],
 )
 async def test_a_failed_login_is_remembered(
-    private: Scripted, ask: Ask, behaviour: act.Act, expected: type[StorageError]
+    private: Scripted, ask: Ask, behaviour: act.Act, expected: type[StorageError], times: int
 ) -> None:
     private.on("GET", "/token", behaviour)
     repository = ask(private, **USER)
     for _ in range(5):
         with pytest.raises(expected):
             await repository.get_manifest(LATEST)
-    assert private.count("GET", "/token") == 1
+    assert private.count("GET", "/token") == times
 
 
 # Where credentials go
@@ -589,7 +589,7 @@ async def test_an_upstream_that_is_down_is_left_alone(hub: Scripted, ask: Ask, c
     hub.image("a/b", "latest")
     hub.on("*", "/v2/", act.status(500))
     repository = ask(hub)
-    for _ in range(2):
+    for _ in range(5):
         with pytest.raises(UpstreamUnavailable):
             await repository.get_manifest(LATEST)
     assert not repository._upstream.state().reachable
@@ -602,6 +602,35 @@ async def test_an_upstream_that_is_down_is_left_alone(hub: Scripted, ask: Ask, c
     clock.now += caught.value.retry_after
     await repository.get_manifest(LATEST)
     assert repository._upstream.state().reachable
+
+
+async def test_a_login_that_breaks_off_is_tried_once_more(private: Scripted, ask: Ask) -> None:
+    private.on("GET", "/token", act.reset(), times=1)
+    await ask(private, **USER).get_manifest(LATEST)
+
+
+async def test_who_leaves_in_the_middle_leaves_nothing_behind(hub: Scripted, ask: Ask) -> None:
+    """F33: a question that is cancelled ends its connection, and says nothing of the upstream."""
+    arrived = asyncio.Event()
+
+    async def hang(exchange: act.Exchange) -> None:
+        arrived.set()
+        await exchange.hub.release.wait()
+
+    digest = hub.blob("a/b", DATA)
+    repository = ask(hub)
+    for prefix in ("/v2/a/b/manifests/", "/v2/a/b/blobs/"):
+        hub.on("GET", prefix, hang, times=10)
+    for _ in range(10):
+        for call in (repository.get_manifest(LATEST), repository.open_blob(digest)):
+            arrived.clear()
+            task = asyncio.create_task(call)
+            await arrived.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    async with await repository.open_blob(digest) as reader:
+        assert b"".join([chunk async for chunk in reader.chunks()]) == DATA
 
 
 async def test_an_upstream_that_is_not_there(ask: Ask) -> None:

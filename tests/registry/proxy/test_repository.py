@@ -308,6 +308,7 @@ WRONG_BLOBS: dict[str, Act] = {
     "20000-headers": act.flood(20_000),
     "no-http": act.raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "204": act.status(204),
+    "trailers": act.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 20_000),
 }
 
 
