@@ -4,6 +4,7 @@ Path -> endpoint -> method -> who asks -> may he -> which repository -> does it 
 a body is read before all of these have been answered. GET serves HEAD.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,16 +14,19 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from registry.errors import Denied, EndpointUnknown, MethodNotAllowed, Unauthorized
+from registry.errors import Denied, EndpointUnknown, MethodNotAllowed, RegistryError, Unauthorized, respond
 from registry.handlers import base, blobs, manifests, referrers, tags, uploads
 from registry.headers import HeaderInvalid, decode_path, parse_query
 from registry.policy import ANONYMOUS, Access, Actor, decide
+from registry.responses import ResponseBroken
 from registry.routes import EndpointName, match
 from registry.services import Call, Handler, Services
 from registry.urls import Urls
-from storage.errors import Unsupported
+from storage.errors import StorageError, Unsupported
 from storage.names import parse_name
 from storage.repository import Action, Repository
+
+log = logging.getLogger(__name__)
 
 
 class Operation(NamedTuple):
@@ -62,20 +66,24 @@ _GLOBAL_METHODS = ("GET", "HEAD")
 def _check_offer(repository: Repository, action: Action, operations: Mapping[str, Operation]) -> None:
     """Raises MethodNotAllowed, with what is left to do here, where the repository does not offer the action."""
 
-    def refusal(action: Action) -> Unsupported | None:
-        try:
-            repository.allow(action)
-        except Unsupported as exc:
-            return exc
-        return None
-
-    if (why := refusal(action)) is not None:
-        offered = [method for method, operation in operations.items() if refusal(operation.action) is None]
+    try:
+        repository.allow(action)
+    except Unsupported as why:
+        offered = [method for method, operation in operations.items() if _offers(repository, operation.action)]
         raise MethodNotAllowed(", ".join(offered), str(why)) from why
 
 
+def _offers(repository: Repository, action: Action) -> bool:
+    try:
+        repository.allow(action)
+    except Unsupported:
+        return False
+    return True
+
+
 class Dispatch:
-    """The ASGI app behind `/v2/`. It raises; the application's exception handlers answer.
+    """The ASGI app behind `/v2/`. What is raised here as a refusal is answered here, too: the application's exception
+    handlers, which are for everything else, lie three layers further out, and every missing blob would go there.
 
     prefix: what stands before `/v2/` in the path of every request (http.prefix), "" for nothing; no trailing slash.
     """
@@ -85,10 +93,19 @@ class Dispatch:
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._respond(Request(scope, receive))
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except (StorageError, RegistryError) as exc:
+            response = await respond(request, exc)
         if scope["method"] == "HEAD" and not isinstance(response, StreamingResponse):
             response.body = b""  # its Content-Length stays, as RFC 9110 section 9.3.2 has it
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except StorageError as exc:
+            # nothing can be said to the client any more but that this is not the end: the server closes
+            log.error("a response broke off: %s", exc, extra={"cause": str(exc.__cause__ or "")})
+            raise ResponseBroken from exc
 
     async def _respond(self, request: Request) -> Response:
         root = request.scope.get("root_path", "")

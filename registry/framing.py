@@ -20,9 +20,17 @@ def check_head(method: bytes, version: str, fields: Fields) -> None:
         raise Refused(refusals.NO_VERSION)
     # RFC 9112 3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that
     # lacks a Host header field and to any request message that contains more than one Host header field line."
-    hosts = sum(name == b"host" for name, _ in fields)
+    names = [name for name, _ in fields]
+    hosts = names.count(b"host")
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise Refused(refusals.NO_HOST)
+    if b"transfer-encoding" in names:
+        _check_codings(version, fields)
+    if method == b"CONNECT":
+        raise Refused(refusals.NO_TUNNEL)
+
+
+def _check_codings(version: str, fields: Fields) -> None:
     codings = b",".join(value for name, value in fields if name == b"transfer-encoding").lower()
     if codings and codings.rpartition(b",")[2].strip() != b"chunked":
         # RFC 9112 6.3: if "the chunked transfer coding is not the final encoding, the message body length cannot be
@@ -32,8 +40,6 @@ def check_head(method: bytes, version: str, fields: Fields) -> None:
         # RFC 9112 6.1 would have 501 ("SHOULD"), and 505 for a version; but no input gets a 5xx here, so that whoever
         # sees one knows that it is our fault. chunked twice, or in HTTP/1.0, is nothing that can be understood.
         raise Refused(refusals.NO_CODING)
-    if method == b"CONNECT":
-        raise Refused(refusals.NO_TUNNEL)
 
 
 def body_length(fields: Fields) -> int | None:
@@ -48,7 +54,11 @@ def body_length(fields: Fields) -> int | None:
 
 def expects_continue(version: str, fields: Fields) -> bool:
     """RFC 9110 10.1.1: "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore it."."""
-    return version == "1.1" and any(n == b"expect" and v.lower() == b"100-continue" for n, v in fields)
+    if version == "1.1":
+        for name, value in fields:
+            if name == b"expect" and value.lower() == b"100-continue":
+                return True
+    return False
 
 
 def body_only_head(fields: Fields) -> bytes:

@@ -38,6 +38,7 @@ _ENTITY_TAG = re.compile(
     r"""[ \t]*(?:(?P<weak>W/)?"(?P<quoted>[^"\x00-\x20\x7f]*)"|(?P<bare>[A-Za-z0-9:+._=-]+))?[ \t]*(?:,|\Z)"""
 )
 _URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # beside letters, digits and `_.-`: all that a URL consists of (RFC 3986)
+_PLAIN_PATH = re.compile(rb"[A-Za-z0-9/:._~@+-]*")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _NOT_URI = re.compile(rb"[^\x21-\x7e]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -284,8 +285,13 @@ class Query:
         return self._values.get(name, ())
 
 
+_NO_QUERY = Query(MappingProxyType({}))
+
+
 def parse_query(raw: bytes) -> Query:
     """Raises QueryInvalid; QueryTooLong. `+` is a space, `;` is not a separator; `a` is `a=`."""
+    if not raw:
+        return _NO_QUERY
     _check_characters(raw, QueryInvalid)
     parts = raw.split(b"&", MAX_PARAMETERS)
     if len(parts) > MAX_PARAMETERS:
@@ -318,6 +324,8 @@ def decode_path(raw_path: bytes) -> str:
 
     Control characters pass: the grammars of names, tags and digests refuse them, each with its own code.
     """
+    if _PLAIN_PATH.fullmatch(raw_path):  # nearly every one
+        return raw_path.decode("ascii")
     _check_characters(raw_path, PathInvalid)
     return _decode(raw_path, PathInvalid)
 

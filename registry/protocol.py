@@ -18,7 +18,7 @@ import functools
 import logging
 import os
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -27,8 +27,8 @@ from uvicorn._types import (
     ASGI3Application,
     ASGIReceiveEvent,
     ASGISendEvent,
-    HTTPResponseBodyEvent,
     HTTPScope,
+    Scope,
 )
 from uvicorn.config import Config
 from uvicorn.protocols.http import flow_control, httptools_impl
@@ -37,10 +37,12 @@ from uvicorn.server import ServerState
 
 from registry import framing, refusals
 from registry.filesend import FileSender
+from registry.heads import response_head
 from registry.inlet import EXTENSION, WORTH_WHILE, Inlet
 from registry.limits import Limits
 from registry.outlet import Outlet
 from registry.refusals import Refusal, Refused
+from registry.responses import ResponseBroken
 from registry.stalls import Meter, Watch
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ CHUNK_FRAMING = 16
 """Bytes of a chunk that are free of charge: its size and two line ends. Go's reader allows the same."""
 HEAD_FRAMING = 32
 """The like for a head: method, version, spaces and line ends of the request line and the empty line."""
+JOINED = 64 << 10
+"""Bytes: up to here it is cheaper to copy a body behind its head than to write them one after the other."""
 FIELD_FRAMING = 4
 """Colon, space and line end of a header field."""
 
@@ -89,6 +93,7 @@ class RegistryCycle(RequestResponseCycle):
         self.held = 0
         self.inlet: Inlet | None = None
         self.delivered = False
+        self.head = b""  # of the response, until its first body is there
 
     def feed(self, chunk: bytes) -> None:
         self.chunks.append(chunk)
@@ -145,21 +150,77 @@ class RegistryCycle(RequestResponseCycle):
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def send(self, message: ASGISendEvent) -> None:
-        if message["type"] == ZERO_COPY_SEND:
-            await self.send_file(message)
-            more = bool(message.get("more_body", False))
-            await super().send(HTTPResponseBodyEvent(type="http.response.body", body=b"", more_body=more))
+        """Takes what uvicorn's own takes, and writes head and body at once: each write is a call into the kernel.
+
+        "The protocol server must not start sending the response [...] until it has received at least one Response Body
+        event" (ASGI, "Response Start").
+        """
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
             return
-        if message["type"] == "http.response.start" and self.more_body and not self.will_drain():
+        kind = message["type"]
+        if kind not in (fitting := self.fitting_messages()):
+            raise RuntimeError(f"an application can only send {' or '.join(fitting) or 'nothing'} here, not {kind}")
+        if message["type"] == "http.response.start":
+            self.start_response(message["status"], message.get("headers", ()))
+            return
+        body = b""
+        if message["type"] == "http.response.body":
+            body = message.get("body", b"")
+        else:
+            await self.send_file(message)
+        if not self.disconnected:
+            self.send_body(body, more=bool(message.get("more_body", False)))
+
+    def fitting_messages(self) -> tuple[str, ...]:
+        if self.response_complete:
+            return ()
+        return ("http.response.body", ZERO_COPY_SEND) if self.response_started else ("http.response.start",)
+
+    def start_response(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        if self.more_body and not self.will_drain():
             self.keep_alive = False
-        await super().send(message)
+        is_head = self.scope["method"] == "HEAD"
+        head = response_head(
+            status, [*self.default_headers, *fields], keep_alive=self.keep_alive, chunkable=not is_head
+        )
+        self.response_started, self.waiting_for_100_continue = True, False
+        self.keep_alive = not head.ends
+        self.head = head.data
+        self.chunked_encoding = head.length is None and not is_head
+        self.expected_content_length = 0 if is_head else head.length or 0
+
+    def send_body(self, body: bytes, *, more: bool) -> None:
+        head, self.head = self.head, b""
+        if self.scope["method"] == "HEAD":
+            body = b""
+        elif self.chunked_encoding:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
+        else:
+            self.expected_content_length -= len(body)
+            if self.expected_content_length < 0:
+                raise RuntimeError("the body of a response is longer than Content-Length")
+            if self.expected_content_length and not more:
+                raise RuntimeError("the body of a response is shorter than Content-Length")
+        if head and len(body) > JOINED:
+            self.outlet.write(head)
+            self.outlet.write(body)
+        elif data := head + body if head else body:
+            self.outlet.write(data)
+        if not more:
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
 
     async def send_file(self, message: Mapping[str, Any]) -> None:
         """Part of a file as part of the body (ASGI, "Zero Copy Send"); of an answer that has announced its length.
 
         Without an offset it begins where the file stands, without a count it goes on to the file's end.
         """
-        if not self.disconnected and not self.transport.is_closing():
+        if not self.transport.is_closing():
             fd, offset, count = message["file"].fileno(), message.get("offset"), message.get("count")
             if offset is None:
                 offset = os.lseek(fd, 0, os.SEEK_CUR)
@@ -167,14 +228,15 @@ class RegistryCycle(RequestResponseCycle):
                 count = max(0, os.fstat(fd).st_size - offset)
             self.account_for(count)
             if count and self.scope["method"] != "HEAD":
+                if self.head:
+                    self.outlet.write(self.head)
+                    self.head = b""
                 await self.files.send(self.outlet, fd, offset, count)
         if self.transport.is_closing():
             self.disconnected = True  # whatever is missing is nobody's mistake
 
     def account_for(self, count: int) -> None:
         """Raises RuntimeError for what uvicorn would not let a body do, before a byte of it leaves."""
-        if not self.response_started or self.response_complete:
-            raise RuntimeError("a file can only be sent between the start and the end of a response")
         if self.scope["method"] == "HEAD":
             return
         if self.chunked_encoding or not 0 <= count <= self.expected_content_length:
@@ -192,6 +254,16 @@ class RegistryCycle(RequestResponseCycle):
     async def send_500_response(self) -> None:
         await self.send({"type": "http.response.start", "status": 500, "headers": refusals.INTERNAL.fields()})
         await self.send({"type": "http.response.body", "body": refusals.INTERNAL.body(), "more_body": False})
+
+
+async def closing_what_breaks(app: ASGI3Application, scope: Scope, receive: Callable[..., Any], send: Any) -> None:
+    """The application, without the traceback that uvicorn logs of whatever is raised."""
+    try:
+        await app(scope, receive, send)
+    except ResponseBroken:
+        cycle: RegistryCycle = send.__self__
+        cycle.outlet.close()
+        cycle.disconnected = True
 
 
 class RegistryProtocol(HttpToolsProtocol):
@@ -212,6 +284,7 @@ class RegistryProtocol(HttpToolsProtocol):
         files: FileSender,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.app = functools.partial(closing_what_breaks, self.app)
         self.limits, self.watch, self.files = limits, watch, files
         self.phase = Phase.HEAD
         self.since = 0.0
@@ -425,7 +498,8 @@ class RegistryProtocol(HttpToolsProtocol):
         try:
             target = httptools.parse_url(self.url)
             raw_path = target.path or b"/"
-            return raw_path, urllib.parse.unquote(raw_path.decode("ascii")), target.query or b""
+            path = raw_path.decode("ascii")
+            return raw_path, urllib.parse.unquote(path) if "%" in path else path, target.query or b""
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
             raise Refused(refusals.MALFORMED) from None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from registry.headers import multipart_end, multipart_head
@@ -14,6 +14,22 @@ ZERO_COPY_SEND = "http.response.zerocopysend"
 
 SMALL = 64 << 10
 """Bytes: up to here a part is cheaper together with its head than as a piece of a file."""
+
+
+class ResponseBroken(Exception):
+    """The store has failed in the middle of a response. It is logged: a server has nothing to do but to close."""
+
+
+class Plain(Response):
+    """A whole body, or none, with fields that are bytes already: names in lower case, and their own Content-Length."""
+
+    def __init__(self, status: int, fields: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        self.status_code, self.raw_headers, self.body = status, fields, body
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 class BlobResponse(StreamingResponse):

@@ -31,13 +31,14 @@ def match(path: str) -> Match:
         return Match("catalog")
     if not path.startswith("/v2/"):
         raise EndpointUnknown
+    head, word, last = path.rsplit("/", 2)
+    if word in _WITH_ARGUMENT and last and head.startswith("/v2/") and not (word == "blobs" and last == "uploads"):
+        return Match(_WITH_ARGUMENT[word], head[len("/v2/") :], last)
     parts = path[len("/v2/") :].split("/")
     if len(parts) >= 3:
-        *name, word, last = parts
+        name = parts[:-2]
         if word == "tags" and last == "list":
             return Match("tags", "/".join(name))
-        if word in _WITH_ARGUMENT and last and not (word == "blobs" and last == "uploads"):
-            return Match(_WITH_ARGUMENT[word], "/".join(name), last)
         if word == "blobs" and last == "uploads":
             return Match("uploads", "/".join(name))
         if len(parts) >= 4 and parts[-3] == "blobs" and word == "uploads":

@@ -5,6 +5,7 @@ from starlette.responses import Response
 from registry.bodies import read_body
 from registry.errors import TooManyTags
 from registry.headers import etag, if_none_match_holds, parse_etags, warning
+from registry.responses import Plain
 from registry.services import Call
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, TagInvalid
@@ -19,11 +20,12 @@ async def get_manifest(call: Call) -> Response:
     # Accept is not negotiated: a manifest has one type, and clients that cannot read it say so better than a 404
     stored = await call.repository.get_manifest(_existing(call.argument))
     tag = etag(stored.digest)
-    headers = {"Docker-Content-Digest": str(stored.digest), "ETag": tag}
+    fields = [(b"docker-content-digest", tag[1:-1].encode("ascii")), (b"etag", tag.encode("ascii"))]
     if if_none_match_holds(call.header("if-none-match"), tag):
-        return Response(None, 304, headers)
-    headers |= {"Content-Type": stored.media_type, "Content-Length": str(len(stored.body))}
-    return Response(None if call.is_head else stored.body, 200, headers)
+        return Plain(304, fields)
+    fields.append((b"content-type", stored.media_type.encode("latin-1")))
+    fields.append((b"content-length", b"%d" % len(stored.body)))
+    return Plain(200, fields, stored.body)  # of a HEAD, the dispatch drops the body
 
 
 async def put_manifest(call: Call) -> Response:

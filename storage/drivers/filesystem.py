@@ -29,7 +29,7 @@ from storage.drivers import walk
 from storage.drivers.cached import LARGEST, read_cached
 from storage.drivers.files import FileTree, info_of
 from storage.drivers.growing import GrowingFile
-from storage.drivers.oserrors import translated
+from storage.drivers.oserrors import translate, translated
 from storage.drivers.receiving import receive_all
 from storage.drivers.threads import Threads
 from storage.errors import ObjectNotFound, RangeNotSatisfiable, Unavailable
@@ -121,18 +121,25 @@ class FilesystemDriver(StorageDriver):
 
     async def read(self, key: str, limit: int = 16 << 20) -> bytes:
         """In no trip to a thread, or in one, where `open` and `chunks` would take two or three."""
-        with translated(key):
-            try:
-                return await self._paced(self._tree.read_at_once(key, limit))
-            except BlockingIOError:
-                return await self._threads.run(self._tree.read, key, limit)
+        try:
+            data = self._tree.read_at_once(key, limit)
+        except BlockingIOError:
+            return await self._run(key, self._tree.read, key, limit)
+        except OSError as exc:
+            raise translate(exc, key) from exc
+        await self._pace()
+        return data
 
     async def head(self, key: str) -> ObjectInfo:
-        with translated(key):
-            try:
-                return await self._paced(info_of(key, self._tree.stat_at_once(key)))
-            except BlockingIOError:
-                return info_of(key, await self._threads.run(self._tree.stat, key))
+        try:
+            status = self._tree.stat_at_once(key)
+        except BlockingIOError:
+            status = await self._run(key, self._tree.stat, key)
+        except OSError as exc:
+            raise translate(exc, key) from exc
+        else:
+            await self._pace()
+        return info_of(key, status)
 
     async def list_objects(self, prefix: str, after: str = "") -> AsyncIterator[ObjectInfo]:
         found = walk.objects(self._tree, prefix, after)
@@ -239,12 +246,11 @@ class FilesystemDriver(StorageDriver):
                 opening = self._threads.start(self._tree.open, key)
                 return await self._threads.result(opening, discard=lambda opened: opened[0].close())
 
-    async def _paced(self, found: T) -> T:
+    async def _pace(self) -> None:
         """What is answered at once costs some 10 us: others take their turn after a few of them."""
         self._at_once = (self._at_once + 1) % _AT_ONCE
         if not self._at_once:
             await asyncio.sleep(0)
-        return found
 
     async def _run(self, key: str | None, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """key: the object that the work looks for; None where nothing has to be there."""

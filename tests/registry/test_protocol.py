@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry.limits import Limits
 from registry.protocol import PRIVATE
+from registry.responses import ResponseBroken
 from registry.server import LoopFactory, RunningServer, running
 from tests.rawsocket import PATIENCE, RawConnection, Response, Truncated, connected, request
 
@@ -84,6 +85,8 @@ class App:
         if scope["query_string"]:
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
             await send({"type": "http.response.body", "body": b"12345", "more_body": True})
+        if scope["query_string"] == b"broken":
+            raise ResponseBroken
         raise LookupError("on purpose")
 
     async def wait(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -650,6 +653,16 @@ def test_failure_inside_the_response(served: Served, caplog: pytest.LogCaptureFi
         client.send(request("GET", "/fail?late"))
         with pytest.raises(Truncated):
             client.response()
+    assert "on purpose" in caplog.text
+
+
+def test_failure_that_the_application_has_logged(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with served.connect() as client:
+        client.send(request("GET", "/fail?broken"))
+        with pytest.raises(Truncated):
+            client.response()
+        assert client.rest() == b""
+    assert not caplog.records
 
 
 # Limits in time. BRIEF has 0.2 s where the defaults have 30 and 120.

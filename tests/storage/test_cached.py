@@ -1,5 +1,6 @@
 """Reading what the kernel holds in memory without a thread, and only that."""
 
+import ctypes
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 
 from storage.drivers import cached
-from storage.drivers.cached import LARGEST, open_cached, read_cached
+from storage.drivers.cached import LARGEST, PAGE, open_cached, read_cached, read_first_page
 from storage.drivers.filesystem import FilesystemDriver
-from storage.errors import ObjectNotFound
+from storage.errors import ObjectNotFound, Unavailable
 from storage.ranges import RangeRequest
 
 
@@ -63,9 +64,40 @@ def test_a_kernel_that_cannot(folder: Path, kernel: str, monkeypatch: pytest.Mon
     if kernel == "without openat2":
         monkeypatch.setattr(cached, "_syscall", None)
     else:
-        monkeypatch.setattr(cached, "_OPENAT2", 100_000)  # ENOSYS
+        unknown = ctypes.c_long(100_000)  # ENOSYS
+        monkeypatch.setattr(cached, "_BEFORE", (unknown, *cached._BEFORE[1:]))
     with pytest.raises(BlockingIOError):
         open_cached(str(folder / "a"))
+    with pytest.raises(BlockingIOError):
+        read_first_page(str(folder / "a"))
+
+
+@pytest.mark.parametrize("size", [1, 71, PAGE - 1])
+def test_a_file_below_a_page_in_one_go(folder: Path, size: int) -> None:
+    (folder / "a").write_bytes(bytes(range(1, 72)) * 100)
+    os.truncate(folder / "a", size)
+    assert read_first_page(str(folder / "a")) == (bytes(range(1, 72)) * 100)[:size]
+
+
+@pytest.mark.parametrize("size", [0, PAGE, PAGE + 1])
+def test_what_a_page_does_not_tell_takes_the_long_way(folder: Path, size: int) -> None:
+    (folder / "a").write_bytes(bytes(size))
+    with pytest.raises(BlockingIOError):
+        read_first_page(str(folder / "a"))
+
+
+def test_a_pipe_takes_the_long_way_to_be_no_object(folder: Path) -> None:
+    os.mkfifo(folder / "a")
+    with pytest.raises(BlockingIOError):
+        read_first_page(str(folder / "a"))
+
+
+async def test_what_is_larger_than_expected_is_a_fault(driver: FilesystemDriver) -> None:
+    for size in (80, PAGE):
+        await driver.put("a", bytes(size))
+        with pytest.raises(Unavailable):
+            await driver.read("a", limit=79)
+    assert await driver.read("a", limit=PAGE) == bytes(PAGE)
 
 
 async def test_no_thread_for_small_things(driver: FilesystemDriver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +132,5 @@ async def test_a_folder_is_no_object(driver: FilesystemDriver) -> None:
             await driver.open("a")
         with pytest.raises(ObjectNotFound):
             await driver.head("a")
+        with pytest.raises(ObjectNotFound):
+            await driver.read("a", limit=100)
