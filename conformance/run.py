@@ -19,6 +19,7 @@ import yaml
 
 from conformance import preload, server, suites
 from conformance.suites import Finding, Outcome
+from tests.s3 import servers
 
 RESULTS = suites.HERE.parent / "build" / "conformance"
 COLUMNS = ("pass", "fail", "error", "skip", "disabled")
@@ -55,6 +56,18 @@ def on_filesystem(version: str) -> Named:
             return suites.run_suite(address, folder, version, suites.settings())
 
     yield f"filesystem-{version}", run
+
+
+def on_s3(version: str) -> Named:
+    """On SeaweedFS. Blobs come from the registry itself: a store's own answers have no digest header."""
+
+    def run(folder: Path) -> Outcome:
+        with servers.seaweedfs_server() as store:
+            storage: dict[str, object] = {"s3": store.parameters(store.new_bucket()), "redirect": {"disable": True}}
+            with server.running(storage, folder) as address:
+                return suites.run_suite(address, folder, version, suites.settings())
+
+    yield f"s3-{version}", run
 
 
 def read_only() -> Named:
@@ -94,6 +107,8 @@ PLAN: Mapping[str, Callable[[], Named]] = {
     "memory-dev": lambda: on_memory("dev"),
     "filesystem-1.1": lambda: on_filesystem("1.1"),
     "filesystem-dev": lambda: on_filesystem("dev"),
+    "s3-1.1": lambda: on_s3("1.1"),
+    "s3-dev": lambda: on_s3("dev"),
     "readonly": read_only,
     "1.1.1": old_suite,
 }
@@ -125,7 +140,14 @@ def perform(name: str, run: Callable[[Path], Outcome], expected: Mapping[Finding
     start = time.monotonic()
     try:
         outcome = run(folder)
-    except (server.ServerFailed, suites.SuiteFailed, preload.PreloadFailed, httpx.HTTPError, OSError) as error:
+    except (
+        server.ServerFailed,
+        servers.ServerFailed,
+        suites.SuiteFailed,
+        preload.PreloadFailed,
+        httpx.HTTPError,
+        OSError,
+    ) as error:
         return Result(name, time.monotonic() - start, problem=str(error) or repr(error))
     return Result(name, time.monotonic() - start, outcome, objections=judge(outcome, expected))
 
