@@ -9,9 +9,12 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from registry.commands.refusal import Refusal
 
 if TYPE_CHECKING:
     from registry.config import Config, ConfigError, Loaded
@@ -25,6 +28,8 @@ examples:
   REGISTRY_HTTP_ADDR=:5001 registry serve           any setting can be a variable
   REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=./data registry serve
   registry serve --workers auto config.yml          one process for each core, on one port
+  registry garbage-collect config.yml               free the space of what was deleted
+  registry doctor config.yml                        look for damage in the store
   registry check-config config.yml                  what holds, and where it came from
 """
 CONFIG_HELP = "a config.yml as distribution has it; default: REGISTRY_CONFIGURATION_PATH, else built-in settings"
@@ -33,13 +38,10 @@ MOST_WORKERS = 256
 """A typing mistake shall not fill the machine."""
 
 
-class Refusal(Exception):
-    """Stops a command; the text tells the user, in one line, what to do."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
+    arguments = _without_values(arguments)
     if not arguments:
         parser.print_help()
         return 0
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(options)
     except Refusal as exc:
         print(f"registry: {_one_line(str(exc))}", file=sys.stderr)
-        return 1
+        return exc.status
     except KeyboardInterrupt:
         return 128 + 2  # as shells report SIGINT
 
@@ -104,6 +106,48 @@ def serve(options: argparse.Namespace) -> int:
         if refusal is None:
             raise
         raise refusal from exc
+
+
+def garbage_collect(options: argparse.Namespace) -> int:
+    from registry.commands import garbage_collect as command
+
+    loaded = _load_for_work(options)
+    with _explaining(loaded, 1):
+        return command.run(loaded.config, options)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """0: all is well. 1: something is left to be done. 2: could not look."""
+    from registry.commands import doctor as command
+
+    try:
+        loaded = _load_for_work(options)
+    except Refusal as exc:
+        raise Refusal(str(exc), command.COULD_NOT_LOOK) from exc
+    with _explaining(loaded, command.COULD_NOT_LOOK):
+        return command.run(loaded.config, options)
+
+
+def _load_for_work(options: argparse.Namespace) -> "Loaded":
+    """The configuration, for a command that works on the store and then ends."""
+    from registry import logs
+
+    loaded = _load(options.config)
+    logs.configure(loaded.config.log)
+    return loaded
+
+
+@contextmanager
+def _explaining(loaded: "Loaded", status: int) -> Iterator[None]:
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as exc:
+        refusal = _explained(exc, loaded)
+        if refusal is None:
+            raise
+        raise Refusal(str(refusal), status) from exc
 
 
 def _run(loaded: "Loaded", workers: int, started: Callable[[list[str]], None]) -> int:
@@ -236,6 +280,45 @@ def _serve_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _garbage_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument("-d", "--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    parser.add_argument(
+        "-m",
+        "--delete-untagged",
+        action="store_true",
+        help="also manifests that no tag reaches; images of an index and referrers live with what they belong to",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--grace",
+        type=_duration,
+        metavar="TIME",
+        help="keep what was pushed or asked for that lately: 24h, 90m; default: garbage.grace, or 0s where the"
+        " configuration is read-only. 0s is for a registry that nobody pushes to",
+    )
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument("--fix", action="store_true", help="repair what can be repaired without losing what lives")
+    parser.add_argument("--deep", action="store_true", help="read every blob and compare it with its digest")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--explain", metavar="DIGEST", help="only say who needs this blob or manifest")
+
+
+def _duration(text: str) -> float:
+    from registry.config.tree import STR, Scalar
+    from registry.config.values import Wrong, duration
+
+    try:
+        if text.isdecimal():
+            raise Wrong("a unit")  # a file means nanoseconds by a bare number, a person never does
+        return duration(Scalar(text, STR, "--grace", text))
+    except Wrong as exc:
+        raise argparse.ArgumentTypeError(f'expected a duration such as "90m", "24h" or "0s", found {text!r}') from exc
+
+
 def _workers(text: str) -> int:
     if text == "auto":
         return len(os.sched_getaffinity(0))  # the cores that this process may run on
@@ -256,6 +339,30 @@ COMMANDS = (
             "REGISTRY_HTTP_ADDR=:5001 registry serve",
         ),
         _serve_arguments,
+    ),
+    Command(
+        "garbage-collect",
+        garbage_collect,
+        "remove the blobs that no manifest names, also while the registry runs",
+        (
+            "registry garbage-collect config.yml",
+            "registry garbage-collect --dry-run config.yml",
+            "registry garbage-collect --delete-untagged --quiet config.yml",
+            "registry garbage-collect --grace 0s config.yml",
+        ),
+        _garbage_arguments,
+    ),
+    Command(
+        "doctor",
+        doctor,
+        "look for damage in the store: exit code 0 none, 1 some is left, 2 could not look",
+        (
+            "registry doctor config.yml",
+            "registry doctor --deep --json config.yml",
+            "registry doctor --fix config.yml",
+            f"registry doctor --explain sha256:{'0' * 64} config.yml",
+        ),
+        _doctor_arguments,
     ),
     Command(
         "check-config",
@@ -280,6 +387,14 @@ def make_parser() -> argparse.ArgumentParser:
         each.arguments(command)
         command.set_defaults(run=each.run)
     return parser
+
+
+def _without_values(arguments: list[str]) -> list[str]:
+    """Go lets a switch have a value, and scripts for distribution say `--delete-untagged=true`."""
+    switches = ("--dry-run", "--delete-untagged", "--quiet", "-d", "-m", "-q")
+    off = {f"{switch}=false" for switch in switches}
+    on = {f"{switch}=true": switch for switch in switches}
+    return [on.get(argument, argument) for argument in arguments if argument not in off]
 
 
 class _Version(argparse.Action):

@@ -28,7 +28,7 @@ async def purge_uploads(content: ContentStore, age: float, *, dry_run: bool = Fa
     limit = await content.driver.now() - age
     for name in await content.repositories_with(layout.UPLOADS_FOLDER):
         for id in await content.driver.list_folders(layout.uploads(name)):
-            changed, held = await _last_change(content, name, id)
+            changed, held = await last_change(content, name, id)
             if changed is None or changed > limit:
                 continue
             sessions, size = sessions + 1, size + held
@@ -42,7 +42,7 @@ async def purge_uploads(content: ContentStore, age: float, *, dry_run: bool = Fa
     return Purged(sessions, size)
 
 
-async def _last_change(content: ContentStore, name: RepositoryName, id: str) -> tuple[float | None, int]:
+async def last_change(content: ContentStore, name: RepositoryName, id: str) -> tuple[float | None, int]:
     """When the session was last changed (None: it is gone), and how many bytes it holds."""
     times, held = [], 0
     try:

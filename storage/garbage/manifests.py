@@ -120,7 +120,7 @@ class Surveyor:
             if not await self._read(name, node, found.nodes, aliases):
                 gone.append(node.digest)
 
-        await for_each(_each(list(found.nodes.values())), read)
+        await for_each(each(list(found.nodes.values())), read)
         for digest in gone:
             del found.nodes[digest]
         for link in signatures:
@@ -144,7 +144,7 @@ class Surveyor:
             await self._read(name, node, {}, aliases)
             self.mark(node.places)
 
-        await for_each(_each(links), read)
+        await for_each(each(links), read)
         self.mark(found.fresh, FRESH)
 
     def mark(self, places: Iterable[int], mark: int = NEEDED) -> None:
@@ -173,7 +173,7 @@ class Surveyor:
             found.nodes.setdefault(target, Node(target, None))
 
         names = await self._driver.list_folders(layout.tags(found.name), containing=layout.CURRENT_LINK)
-        await for_each(_each(names), read)
+        await for_each(each(names), read)
 
     async def _read(
         self, name: RepositoryName, node: Node, images: dict[Digest, Node], aliases: dict[Digest, Digest]
@@ -228,6 +228,6 @@ class Surveyor:
             node.places.extend(self._places((link.name,)))
 
 
-async def _each(items: Iterable[T]) -> AsyncIterator[T]:
+async def each(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item

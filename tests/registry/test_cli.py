@@ -127,7 +127,7 @@ def test_each_command_has_help_with_examples(capsys: pytest.CaptureFixture[str],
     [
         (["sreve"], "sreve is neither a command nor a file; did you mean serve?"),
         (["check-confg"], "did you mean check-config?"),
-        (["garbage-collect", "config.yml"], "invalid choice: 'garbage-collect'"),
+        (["garbage-colect", "config.yml"], "invalid choice: 'garbage-colect'"),
         (["serve", "a", "b"], "unrecognized arguments: b"),
         (["--loud"], "the following arguments are required: COMMAND"),
     ],
@@ -164,7 +164,7 @@ def test_check_config_shows_what_holds(
     ("environ", "line"),
     [
         ({"REGISTRY_TAGS_MAXTAGS": "x"}, "tags.maxtags: expected a whole number, found 'x' (REGISTRY_TAGS_MAXTAGS)"),
-        ({"REGISTRY_STORAGE": "s3"}, "storage.s3: the S3 driver is not built yet (REGISTRY_STORAGE)"),
+        ({"REGISTRY_STORAGE": "gcs"}, "storage.gcs: there is no driver for Google Cloud Storage (REGISTRY_STORAGE)"),
         (
             {"REGISTRY_CONFIGURATION_PATH": "/x.yml"},
             "cannot read the configuration: No such file or directory (/x.yml)",

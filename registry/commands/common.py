@@ -1,0 +1,57 @@
+"""What commands on a store share: which stores they refuse, and how they write numbers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from registry.commands.refusal import Refusal
+from registry.config import Config, show
+
+
+def check_store(config: Config, command: str, status: int = 1) -> None:
+    """Raises Refusal where there is nothing to work on, or where the command would do harm."""
+    if config.storage.driver == "inmemory":
+        raise Refusal(f"{command}: the inmemory storage lives inside the serving process, and goes with it", status)
+    if upstream := _upstream(show.settings(config)):
+        raise Refusal(
+            f"{command}: this is a pull-through cache ({upstream}): it lacks what nobody has asked for, by design, and"
+            " evicts by itself; run the command with the configuration of a registry that is pushed to",
+            status,
+        )
+    if config.storage.driver == "filesystem":
+        root = Path(str(config.storage.parameters["rootdirectory"]))
+        if not root.is_dir():
+            raise Refusal(
+                f"{command}: there is no folder {root}; set storage.filesystem.rootdirectory to the one that"
+                " the registry uses, and mount it",
+                status,
+            )
+
+
+def _upstream(settings: Iterable[tuple[str, object]]) -> str:
+    """The setting that makes a cache of it; "" for none."""
+    for path, value in settings:
+        if path.startswith("proxy.") and path.endswith("remoteurl") and value:
+            return path
+    return ""
+
+
+def bytes_text(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    number, units = size / 1000, ["PB", "TB", "GB", "MB", "kB"]
+    while number >= 999.5 and len(units) > 1:
+        number /= 1000
+        units.pop()
+    return f"{number:.1f} {units[-1]}" if number < 99.5 else f"{number:.0f} {units[-1]}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or f'{noun}s'}"
+
+
+def seconds_text(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
