@@ -128,7 +128,8 @@ class Bucket(Protocol):
         """A repeated try may leave an upload of that key that nobody knows.
 
         checksums: every part will come with a CRC32, and complete_upload names them. Amazon takes CRC32 in parts only
-        of uploads that were begun so, and then wants it of all: False for those that distribution may go on with.
+        of uploads that were begun so, and then wants it of all: False for those that distribution may go on with. MinIO
+        copies no parts into uploads that were begun with: False for those too.
         """
 
     async def upload_part(

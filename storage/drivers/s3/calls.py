@@ -143,15 +143,19 @@ class Calls:
                 log.debug("%s; trying again", errors.describe(found, request.operation, self._settings.bucket))
                 await asyncio.sleep(self._retries.wait(repeats))
                 repeats += 1
-            elif remedy in (Remedy.CREDENTIALS, Remedy.CLOCK) and remedy not in tried:
-                tried.add(remedy)  # once; the clock has been learned from the answer's Date
-                if remedy is Remedy.CREDENTIALS and await self.source.renew(credentials) is credentials:
-                    raise self.fail(request, found) from found.cause
+            elif remedy not in tried and await self._remedied(remedy, credentials):
+                tried.add(remedy)  # each once
             else:
                 failure = self.fail(request, found)
                 if repeats and isinstance(failure, PreconditionFailed):
                     raise PerhapsOurs from found.cause
                 raise failure from found.cause
+
+    async def _remedied(self, remedy: Remedy, refused: Credentials) -> bool:
+        """Is there anything now that was not there when the request was signed?"""
+        if remedy is Remedy.CREDENTIALS:
+            return await self.source.renew(refused) is not refused
+        return remedy is Remedy.CLOCK and self.clock.skewed  # learned from the Date of the answer
 
     async def _try(
         self, request: Request, credentials: Credentials, finish: Callable[[aiohttp.ClientResponse], Awaitable[T]]

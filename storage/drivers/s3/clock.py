@@ -32,7 +32,7 @@ class StoreClock:
 
     def observe(self, text: str) -> float:
         """The Date of an answer that has just come. Returns it, or what we believe where it is missing or odd."""
-        if text != self._text:
+        if text != self._text or not text:
             try:
                 self._date = parse_date(text)
             except ValueError:
@@ -44,7 +44,9 @@ class StoreClock:
         """By the store's clock, as far as we know."""
         return self._date + self._monotonic() - self._seen if self.known else self._wall()
 
+    @property
+    def skewed(self) -> bool:
+        return abs(self.now() - self._wall()) > TOLERANCE
+
     def signing(self) -> float:
-        ours = self._wall()
-        theirs = self.now()
-        return theirs if abs(theirs - ours) > TOLERANCE else ours
+        return self.now() if self.skewed else self._wall()

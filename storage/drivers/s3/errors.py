@@ -131,9 +131,10 @@ def remedy(fault: Fault) -> Remedy:
     if fault.status == 0:
         # a name that does not resolve and a certificate that does not fit stay so, but a repeated try costs little
         return Remedy.NONE if isinstance(fault.cause, aiohttp.InvalidURL) else Remedy.REPEAT
-    if fault.code in _STALE_CREDENTIALS:
+    # without a code, as all answers to HEAD: a bad request is Amazon's word for an expired token then
+    if fault.code in _STALE_CREDENTIALS or (fault.status == 400 and not fault.code):
         return Remedy.CREDENTIALS
-    if fault.code == "RequestTimeTooSkewed":
+    if fault.code == "RequestTimeTooSkewed" or (fault.status == 403 and not fault.code):
         return Remedy.CLOCK
     if fault.code in _REPEAT_CODES or fault.status in _REPEAT_STATUSES:
         return Remedy.REPEAT

@@ -50,7 +50,7 @@ def open_session(settings: S3Settings, endpoint: Endpoint) -> aiohttp.ClientSess
         keepalive_timeout=KEEPALIVE,
         ssl=_tls(settings) if endpoint.scheme == "https" else True,
     )
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connecttimeout, sock_read=settings.readtimeout),
@@ -59,6 +59,9 @@ def open_session(settings: S3Settings, endpoint: Endpoint) -> aiohttp.ClientSess
         proxy=_proxy(endpoint),
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
     )
+    # it would send an idempotent request again by itself, and a 412 to our own first try look like somebody else's
+    session._retry_connection = False
+    return session
 
 
 def _tls(settings: S3Settings) -> ssl.SSLContext | bool:

@@ -35,10 +35,10 @@ class ErrorAnswer:
 def parse(body: bytes, stem: str) -> Element:
     """The root element, whose name must begin so: `ListParts` is ListPartsResult, and ListPartsResponse of moto's.
 
-    Raises Malformed.
+    Raises Malformed. Spaces may come first, sent by a store that was busy.
     """
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - see the module's docstring
+        root = ElementTree.fromstring(body.lstrip())  # noqa: S314 - see the module's docstring
     except (ElementTree.ParseError, ValueError, LookupError) as exc:
         raise Malformed(f"no XML where <{stem}> is expected") from exc
     if not _local(root).startswith(stem):
@@ -48,7 +48,7 @@ def parse(body: bytes, stem: str) -> Element:
 
 def parse_error(body: bytes) -> ErrorAnswer | None:
     """None for a body that is no <Error>: proxies answer with HTML."""
-    if b"<Error" not in body.lstrip()[:200]:
+    if b"<Error" not in body:
         return None
     try:
         return _error(parse(body, "Error"))

@@ -1,0 +1,302 @@
+"""Credentials from botocore's chain: each source of it, refreshed while requests go on."""
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from storage.drivers.s3.credentials import AHEAD, LAST, PAUSE, Chain, Fixed, Source, fetch_from_chain
+from storage.drivers.s3.rest import source_of
+from storage.drivers.s3.settings import S3Settings
+from storage.drivers.s3.sign import Credentials
+from storage.errors import Unavailable
+from tests.storage.s3.scripted import Captured, Reply, Scripted, bucket_over, fault, scripted
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return tmp_path
+
+
+def text_of(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Metadata:
+    """The instance's metadata service, version 2: a token by PUT, then the role and its credentials."""
+
+    def __init__(self, *expiries: float) -> None:
+        self.expiries, self.served = list(expiries), 0
+
+    def __call__(self, request: Captured) -> Reply:
+        if request.method == "PUT" and request.path == "/latest/api/token":
+            return Reply(body=b"the-token", headers={"x-aws-ec2-metadata-token-ttl-seconds": "21600"})
+        if request.headers.get("x-aws-ec2-metadata-token") != "the-token":
+            return Reply(401)
+        if request.path == "/latest/meta-data/iam/security-credentials/":
+            return Reply(body=b"the-role")
+        self.served += 1
+        expiry = self.expiries.pop(0) if len(self.expiries) > 1 else self.expiries[0]
+        found = {"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": f"ASIA{self.served}", "SecretAccessKey": "s"}
+        return Reply(body=json.dumps(found | {"Token": f"t{self.served}", "Expiration": text_of(expiry)}).encode())
+
+
+@asynccontextmanager
+async def instance(service: Metadata, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scripted]:
+    async with scripted(service) as server:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.port}/")
+        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+        yield server
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Scene:
+    """A fetch that can be held, counted and told what to give."""
+
+    def __init__(self, *gives: Credentials | Exception | None) -> None:
+        self.gives, self.fetched = list(gives), 0
+        self.held = threading.Event()
+        self.held.set()
+
+    def __call__(self) -> Credentials | None:
+        self.fetched += 1
+        assert self.held.wait(10)
+        found = self.gives.pop(0) if len(self.gives) > 1 else self.gives[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def lasting(seconds: float, name: str = "A") -> Credentials:
+    return Credentials(name, "s", "t", 1_000_000.0 + seconds)
+
+
+async def until_new(source: Chain, clock: Clock | None = None, step: float = 0.0) -> None:
+    """The fetch ends in a thread: look again and again, while the clock goes on."""
+    async with asyncio.timeout(10):
+        while (await source.get()).access_key == "A":
+            await asyncio.sleep(0)
+            if clock is not None:
+                clock.now += step
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def chain(scene: Scene, clock: Clock) -> Chain:
+    return Chain(scene, wall=clock, monotonic=clock)
+
+
+# Where they come from
+
+
+async def test_keys_of_the_settings_come_first() -> None:
+    settings = S3Settings.parse({"bucket": "b", "region": "r", "accesskey": "A", "secretkey": "S", "sessiontoken": "T"})
+    source = source_of(settings)
+    assert isinstance(source, Fixed)
+    assert await source.get() == Credentials("A", "S", "T")
+    assert await source.renew(await source.get()) == Credentials("A", "S", "T")
+    await source.aclose()
+
+
+async def test_without_keys_the_chain_is_asked() -> None:
+    source: Source = source_of(S3Settings.parse({"bucket": "b", "region": "r"}))
+    assert isinstance(source, Chain)
+    await source.aclose()
+
+
+def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "S")
+    assert fetch_from_chain() == Credentials("A", "S", "")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "T")
+    assert fetch_from_chain() == Credentials("A", "S", "T")
+
+
+def test_a_profile_and_its_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "credentials"
+    file.write_text(
+        "[default]\naws_access_key_id=D\naws_secret_access_key=S\n[other]\naws_access_key_id=O\naws_secret_access_key=S\n"
+    )
+    assert fetch_from_chain() == Credentials("D", "S")
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    assert fetch_from_chain() == Credentials("O", "S")
+    file.write_text("[other]\naws_access_key_id=O2\naws_secret_access_key=S\n")
+    assert fetch_from_chain() == Credentials("O2", "S")
+
+
+def test_none_at_all() -> None:
+    assert fetch_from_chain() is None
+
+
+async def test_the_role_of_an_instance(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    async with instance(Metadata(2_000_000_000.0), monkeypatch) as server:
+        assert await Chain().get() == Credentials("ASIA1", "s", "t1", 2_000_000_000.0)
+    assert [(each.method, each.path.rsplit("/", 1)[1]) for each in server.asked] == [
+        ("PUT", "token"),
+        ("GET", ""),
+        ("GET", "the-role"),
+    ]
+
+
+@pytest.mark.slow
+async def test_a_web_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("the-identity")
+    answer = (
+        '<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        "<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAW</AccessKeyId>"
+        "<SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2033-05-18T03:33:20Z</Expiration>"
+        "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
+    async with scripted([Reply(body=answer.encode())]) as sts:
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/puller")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{sts.port}")
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        assert await Chain().get() == Credentials("ASIAW", "s", "t", 2_000_000_000.0)
+    assert b"WebIdentityToken=the-identity" in sts.asked[0].body
+
+
+# When they are fetched
+
+
+async def test_nothing_is_fetched_before_it_is_needed_and_then_once(clock: Clock) -> None:
+    scene = Scene(lasting(3600))
+    source = chain(scene, clock)
+    assert scene.fetched == 0
+    scene.held.clear()
+    askers = [asyncio.create_task(source.get()) for _ in range(10)]
+    await asyncio.sleep(0)
+    askers[0].cancel()
+    scene.held.set()
+    found = await asyncio.gather(*askers, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert found[1:] == [lasting(3600)] * 9
+    assert scene.fetched == 1
+
+
+async def test_old_ones_serve_while_new_ones_are_fetched(clock: Clock) -> None:
+    scene = Scene(lasting(AHEAD + 1), lasting(7200, "B"))
+    source = chain(scene, clock)
+    assert (await source.get()).access_key == "A"
+    clock.now += 2
+    scene.held.clear()
+    assert [(await source.get()).access_key for _ in range(3)] == ["A"] * 3
+    scene.held.set()
+    await until_new(source)
+    assert scene.fetched == 2
+    await source.aclose()
+
+
+async def test_what_is_about_to_end_is_not_signed_with(clock: Clock) -> None:
+    scene = Scene(lasting(LAST - 1), lasting(7200, "B"))
+    source = chain(scene, clock)
+    await source.get()
+    assert (await source.get()).access_key == "B"
+
+
+async def test_a_failed_fetch_is_not_repeated_at_once(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(OSError("no route"), lasting(3600))
+    source = chain(scene, clock)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="no credentials"):
+            await source.get()
+    assert (scene.fetched, caplog.text.count("no route")) == (1, 1)
+    clock.now += PAUSE
+    assert await source.get() == lasting(3600)
+
+
+async def test_a_failed_refresh_leaves_the_old_ones(clock: Clock) -> None:
+    scene = Scene(lasting(AHEAD - 1), OSError("no route"), lasting(7200, "B"))
+    source = chain(scene, clock)
+    assert (await source.get()).access_key == "A"
+    while scene.fetched < 2:
+        assert (await source.get()).access_key == "A"
+        await asyncio.sleep(0)
+    await until_new(source, clock, PAUSE / 100)
+    await source.aclose()
+
+
+async def test_an_empty_chain_says_what_to_do(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Unavailable):
+        await chain(Scene(None), clock).get()
+    assert "set accesskey and secretkey, or give the machine a role" in caplog.text
+
+
+async def test_a_close_does_not_wait_for_a_fetch(clock: Clock) -> None:
+    scene = Scene(lasting(3600))
+    scene.held.clear()
+    source = chain(scene, clock)
+    asker = asyncio.create_task(source.get())
+    await asyncio.sleep(0)
+    await source.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await asker
+    scene.held.set()
+
+
+async def test_several_may_renew_the_same_ones(clock: Clock) -> None:
+    scene = Scene(lasting(3600), lasting(3600, "B"))
+    source = chain(scene, clock)
+    old = await source.get()
+    found = await asyncio.gather(*(source.renew(old) for _ in range(5)))
+    assert ([each.access_key for each in found], scene.fetched) == (["B"] * 5, 2)
+
+
+# Through a bucket
+
+
+async def test_an_expired_token_is_renewed_and_the_call_repeated(clock: Clock) -> None:
+    def store(request: Captured) -> Reply:
+        if "Credential=A/" in request.headers["authorization"]:
+            return fault(400, "ExpiredToken")
+        assert request.headers["x-amz-security-token"] == "t"
+        return Reply(body=b"hello")
+
+    source = chain(Scene(lasting(3600), lasting(3600, "B")), clock)
+    async with bucket_over(store, source=source, accesskey="", secretkey="") as (bucket, served):
+        assert (await bucket.head("k")).size == 5
+    assert len(served.asked) == 2
+
+
+async def test_a_token_that_stays_expired_is_a_fault(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    source = chain(Scene(lasting(3600), lasting(3600, "B")), clock)
+    async with bucket_over([fault(400, "ExpiredToken")], source=source, accesskey="", secretkey="") as (bucket, served):
+        with pytest.raises(Unavailable):
+            await bucket.get("k")
+    assert len(served.asked) == 2
+    assert "temporary credentials have expired" in caplog.text
+
+
+async def test_a_url_does_not_outlive_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    source = Fixed(Credentials("A", "s", "t", time.time() + 120.9))
+    async with bucket_over([Reply()], source=source) as (bucket, _):
+        url = await bucket.presign("k", "GET", 1200)
+        assert 118 <= int(url.partition("X-Amz-Expires=")[2].partition("&")[0]) <= 120
+        assert "X-Amz-Security-Token=t" in url
+    async with bucket_over([Reply()], source=Fixed(Credentials("A", "s", "t", time.time() - 1))) as (bucket, _):
+        with pytest.raises(Unavailable, match="have expired"):
+            await bucket.presign("k", "GET", 1200)
