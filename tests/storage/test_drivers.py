@@ -103,6 +103,19 @@ def test_the_built_in_drivers(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("name", ["s3", "s3aws"])
+async def test_s3_asks_nothing_before_it_has_to(name: str) -> None:
+    driver = drivers.create(name, {"bucket": "bkt", "regionendpoint": "http://127.0.0.1:1"})
+    assert driver.name == "s3 bucket bkt"
+    await driver.aclose()
+
+
+def test_s3_says_which_packages_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=re.escape("pip install 'moorage[s3]'")):
+        drivers.create("s3", {"bucket": "bkt", "region": "eu-west-1"})
+
+
 async def test_scratch_files_lie_where_the_layout_says(tmp_path: Path) -> None:
     driver = drivers.create("filesystem", {"rootdirectory": tmp_path})
     await driver.check_writable()
@@ -122,6 +135,8 @@ async def test_scratch_files_lie_where_the_layout_says(tmp_path: Path) -> None:
         ("filesystem", {"maxthreads": True}, "maxthreads must be a number from 1, not True"),
         ("filesystem", {"rootdir": "/x", "colour": 1}, "no such parameter: colour, rootdir"),
         ("inmemory", {"size": 1}, "no such parameter: size"),
+        ("s3", {"region": "r"}, "storage driver s3: bucket is missing"),
+        ("s3", {"bucket": "b", "regionendpoint": "ftp://h"}, "storage driver s3: regionendpoint must be a URL"),
         ("prefix", {"below": 1}, "`below` and `driver` must be text"),
         ("broken", {}, r"the storage driver 'broken' (nowhere:create) cannot be loaded: No module named 'nowhere'"),
     ],
