@@ -70,8 +70,8 @@ interop: $(STAMP) .tools/bin/distribution ## our folders served by CNCF distribu
 crash: $(STAMP) ## kill -9 the registry 200 times during pushes, and every fault; `make test` has a short round
 	MOORAGE_KILLS=200 MOORAGE_SWEEP=all $(BIN)/python -m pytest -s tests/crash tests/faults $(ARGS)
 
-.PHONY: crash-s3
-crash-s3: $(STAMP) ## every fault at every call to S3, in about an hour; ARGS='-k outage' some of them
+.PHONY: crash-bucket
+crash-bucket: $(STAMP) ## every fault at every call to S3, in about an hour; ARGS='-k outage' some of them
 	MOORAGE_SWEEP=all $(BIN)/python -m pytest -s tests/s3/test_sweep.py $(ARGS)
 
 # A peer that does not build costs a line here and a column that says so, not the run.

@@ -3,7 +3,7 @@
 The registry may get over a fault, or answer 503 with Retry-After; it never takes a fault for "not found", never
 delivers wrong bytes, loses nothing that it has acknowledged, and goes on as soon as the fault is over.
 
-`make test` sweeps a few ways to fail, MOORAGE_SWEEP=all (`make crash-s3`) all of them.
+`make test` sweeps a few ways to fail, MOORAGE_SWEEP=all (`make crash-bucket`) all of them.
 """
 
 import os
