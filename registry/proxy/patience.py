@@ -38,12 +38,11 @@ class Pace:
         return self._window - self._waited
 
     def got(self, waited: float, size: int) -> bool:
-        """True: too slow, a window is over and brought too little."""
+        """True: a window is over and has brought too little."""
         self._waited += waited
         self._size += size
-        return self._waited >= self._window and self.expired()
-
-    def expired(self) -> bool:
+        if self._waited < self._window:
+            return False
         too_slow = self._size < self._least
         self._waited, self._size = 0.0, 0
         return too_slow

@@ -252,8 +252,8 @@ def test_pace() -> None:
     assert not pace.got(6, 1)
     assert pace.allowance() == 10
     assert not pace.got(0, 5000)
-    assert not pace.expired(), "enough had come before"
-    assert pace.expired(), "but nothing since"
+    assert not pace.got(10, 0), "enough had come before"
+    assert pace.got(11, 0), "but nothing since"
     assert pace.got(10, 999)
 
 

@@ -1,5 +1,6 @@
 """Reading from an upstream that behaves, and from one that does not: rows P6, P7, P11, F27 to F30 of the design."""
 
+import asyncio
 import json
 
 import pytest
@@ -389,3 +390,17 @@ async def test_a_manifest_that_hardly_comes(hub: Scripted, ask: Ask) -> None:
     hub.on("GET", "/v2/", act.trickle(10_000, 0.02))
     with pytest.raises(UpstreamTimeout):
         await ask(hub, deadlines=FAST).get_manifest(LATEST)
+
+
+@pytest.mark.slow
+async def test_a_slow_reader_is_not_a_slow_upstream(hub: Scripted, ask: Ask) -> None:
+    """Only the time counts in which we wait for the upstream: it may send what it likes meanwhile."""
+    data = DATA * 400  # more than waits in any buffer on its way
+    digest = hub.blob("a/b", data)
+    got = b""
+    async with await ask(hub, deadlines=FAST).open_blob(digest) as reader:
+        async for chunk in reader.chunks():
+            if not got:
+                await asyncio.sleep(FAST.window * 3)
+            got += chunk
+    assert got == data
