@@ -18,6 +18,7 @@ from storage.drivers.s3.contents import Contents
 from storage.drivers.s3.copies import Copier
 from storage.drivers.s3.keys import Keys
 from storage.drivers.s3.listing import Lister
+from storage.drivers.s3.lookahead import LookAhead
 from storage.drivers.s3.probe import Probe
 from storage.drivers.s3.reading import S3Reader
 from storage.drivers.s3.settings import S3Settings
@@ -31,18 +32,29 @@ T = TypeVar("T")
 _SCRATCH = "docker/registry/v2/_moorage"
 """As storage/layout.py has it; distribution looks at nothing there."""
 
+_LOOK_AHEAD = 32 << 20
+
 _HASHING = 4
 """Threads for taps, which hash."""
 
 
 class S3Driver(StorageDriver):
-    """bucket: closed with the driver. scratch: the key of a folder for probes. redirects: are URLs offered?"""
+    """bucket: closed with the driver. scratch: the key of a folder for probes. redirects: are URLs offered?
+
+    lookahead: bytes of buffers for parts that are fetched ahead of readers, of all together; 0: none are.
+    """
 
     stages_are_hidden = True
     calls_are_dear = True
 
     def __init__(
-        self, settings: S3Settings, bucket: Bucket, *, scratch: str = _SCRATCH, redirects: bool = True
+        self,
+        settings: S3Settings,
+        bucket: Bucket,
+        *,
+        scratch: str = _SCRATCH,
+        redirects: bool = True,
+        lookahead: int = _LOOK_AHEAD,
     ) -> None:
         self.name = f"s3 bucket {settings.bucket}"
         self.offers_urls = redirects
@@ -50,6 +62,7 @@ class S3Driver(StorageDriver):
         self._keys = Keys(settings.rootdirectory)
         self._lister = Lister(bucket, self._keys)
         self._threads = Threads("s3", _HASHING)
+        self._ahead = LookAhead(lookahead)
         self._probe = Probe(bucket, self._keys.of(scratch))
         self._copier = Copier(
             bucket,
@@ -68,7 +81,7 @@ class S3Driver(StorageDriver):
         if start is not None and stop is not None and start >= stop:  # S3 would send all of it
             raise RangeNotSatisfiable((await self._bucket.head(whole)).size)
         try:
-            return S3Reader(self._bucket, whole, await self._bucket.get(whole, start, stop))
+            return S3Reader(self._bucket, whole, await self._bucket.get(whole, start, stop), self._ahead)
         except ObjectNotFound as exc:
             raise ObjectNotFound(key) from exc
 
@@ -244,7 +257,7 @@ class S3Driver(StorageDriver):
             body = await self._bucket.get(whole)
         except ObjectNotFound:
             return None
-        async with S3Reader(self._bucket, whole, body) as reader:
+        async with S3Reader(self._bucket, whole, body, self._ahead) as reader:
             if reader.size != len(data) or await reader.read(len(data)) != data:
                 return None
             return body.head.etag
