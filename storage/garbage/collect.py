@@ -28,7 +28,7 @@ revision back and says MANIFEST_BLOB_UNKNOWN; unless the collector has stood sti
 Writers that renew nothing (distribution) are safe from 1 to 3 but for the skipped upload. With a grace of 0 nobody may
 push at all, as with distribution's collector.
 
-Memory: 9 bytes for each blob (table.py), about 100 for each repository, half a kilobyte for each manifest of one
+Memory: 9 bytes for each blob (table.py), about 100 for each repository, 600 for each manifest of one
 repository at a time, and a batch.
 """
 

@@ -1,4 +1,10 @@
-"""distribution's garbage-collect, run for real on a folder that we wrote: nothing that is alive goes."""
+"""Collectors, run for real: distribution's on a folder that we wrote, and ours on one that it wrote, it as the control.
+
+Nothing that is alive goes, and what ours frees is what theirs frees.
+"""
+
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +99,74 @@ def test_dash_m_takes_children_of_an_index_only_in_2_8(lab: Lab, peer: Program) 
         assert statuses == ({200} if peer.recent else {404})
         for tag in held.tags:
             answered(ours.get(f"/v2/library/multi/manifests/{tag}"), 200)
+
+
+def blobs_of(lab: Lab) -> set[str]:
+    return {path for path in lab.files() if path.startswith("blobs/") and path.endswith("/data")}
+
+
+def copied(lab: Lab, folder: Path) -> Lab:
+    shutil.copytree(lab.data, folder / "data")
+    return Lab(folder)
+
+
+def test_ours_frees_on_their_folder_what_theirs_frees(lab: Lab, peer: Program, tmp_path: Path) -> None:
+    content = Content()
+    with lab.serving(peer) as theirs:
+        push_common(theirs, content)
+        content.image(theirs, "a", noise("l1", 5000), noise("gone", 100), tag="gone")
+        content.without_manifest(theirs, "a", content.of("a").tags["gone"])
+        content.of("a").tags.pop("gone", None)
+        content.blob(theirs, "library/plain", noise("nobody names this", 2000))
+    control = copied(lab, tmp_path / "control")
+    before = blobs_of(lab)
+    young = lab.garbage_collect(OURS)
+    assert "removed 0 blobs" in young
+    assert "--grace 0s takes them too" in young
+    printed = lab.garbage_collect(OURS, "--grace", "0s")
+    control.garbage_collect(peer)
+    assert blobs_of(lab) == blobs_of(control)
+    assert len(before) - len(blobs_of(lab)) == printed.count("blob eligible for deletion") >= 3
+    named = named_by_manifests(content)
+    for held in content.held.values():
+        held.blobs = {digest: data for digest, data in held.blobs.items() if digest in named}
+    held = content.of("a")
+    held.blobs = {d: data for d, data in held.blobs.items() if d != digest_of(noise("gone", 100))}
+    held.blobs.pop(digest_of(noise("l1", 5000)), None)
+    with lab.serving(OURS) as ours, lab.serving(peer) as theirs:
+        content.check(ours)
+        content.check(theirs)
+
+
+def test_our_dash_m_keeps_the_images_of_an_index(lab: Lab, peer: Program, tmp_path: Path) -> None:
+    """Of which 2.8 deletes the children, the layers with them."""
+    content = Content()
+    with lab.serving(peer) as theirs:
+        push_multi(theirs, content)
+        untagged = content.image(theirs, "library/multi", noise("untagged", 100))
+    control = copied(lab, tmp_path / "control")
+    lab.garbage_collect(OURS, "-m", "--grace", "0s")
+    control.garbage_collect(peer, "-m")
+    assert blobs_of(control) <= blobs_of(lab)
+    assert (blobs_of(control) == blobs_of(lab)) == peer.recent
+    held = content.of("library/multi")
+    del held.manifests[untagged["digest"]]
+    del held.blobs[digest_of(noise("untagged", 100))]
+    with lab.serving(OURS) as ours, lab.serving(peer) as theirs:
+        content.check(ours)
+        content.check(theirs)
+        answered(ours.get(f"/v2/library/multi/manifests/{untagged['digest']}"), 404)
+
+
+def test_our_dash_m_keeps_referrers_and_doctor_finds_nothing(lab: Lab) -> None:
+    content = Content()
+    with lab.serving(OURS) as ours:
+        push_common(ours, content)
+        referrers = push_ours(ours, content)
+    lab.garbage_collect(OURS, "-m", "--grace", "0s")
+    with lab.serving(OURS) as ours:
+        for subject, found in referrers.items():
+            assert referrers_of(ours, "library/ours", subject) == found
 
 
 def named_by_manifests(content: Content) -> set[str]:
