@@ -17,6 +17,10 @@ from storage.errors import UpstreamUnavailable
 
 log = logging.getLogger(__name__)
 
+# At DEBUG botocore logs the answers of AWS, and with them the password.
+for _name in ("botocore", "aiobotocore"):
+    logging.getLogger(_name).setLevel(logging.INFO)
+
 HOST = re.compile(r"([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)")
 LEAST = 60.0
 TIMEOUT = 20.0

@@ -308,6 +308,10 @@ async def test_ecr() -> None:
     assert asked == [("eu-west-1", "123456789012")]
 
 
+def test_ecr_is_not_logged_by_the_sdk() -> None:
+    assert not logging.getLogger("botocore.parsers").isEnabledFor(logging.DEBUG)
+
+
 async def test_ecr_answers_nonsense() -> None:
     async def authorize(region: str, account: str) -> tuple[str, datetime]:
         return "!!", NOW
