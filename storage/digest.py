@@ -16,6 +16,7 @@ HEX_LENGTH = {SHA256: 64, "sha512": 128}
 """The algorithms that we compute, with the length of their encoded part."""
 
 _GRAMMAR = re.compile(r"([a-z0-9]+(?:[+._-][a-z0-9]+)*):([a-zA-Z0-9=_-]+)")
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -29,6 +30,8 @@ class Digest:
     @classmethod
     def parse(cls, text: str) -> "Digest":
         """Raises DigestInvalid, and its subclass DigestUnsupported for a well-formed digest of another algorithm."""
+        if _SHA256.fullmatch(text):  # nearly all
+            return cls(SHA256, text[len("sha256:") :])
         match = _GRAMMAR.fullmatch(text)
         if match is None:
             raise DigestInvalid(f"malformed digest {text[:200]!r}: expected <algorithm>:<hex>, as in sha256:e3b0...")
