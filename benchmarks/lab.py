@@ -46,8 +46,8 @@ class Scale:
 
 FULL = Scale(
     name="full",
-    rounds=5,
-    seconds=5,
+    rounds=3,
+    seconds=3,
     volume=4096 * MIB,
     blobs={"1 kB": KB, "1 MiB": MIB, "100 MiB": 100 * MIB, "1 GiB": 1024 * MIB},
     clients=(1, 4, 16, 64),
