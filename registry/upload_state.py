@@ -3,7 +3,9 @@
 It is distribution's: base64url(HMAC-SHA256(secret, json) || json), json with Name, UUID, Offset, StartedAt, so that
 each can go on with sessions of the other. Ours has more keys, which distribution ignores: `v`, `exp` (seconds since
 1970), and `alg` and `sum`, the digest of the bytes so far, from which a closing PUT knows the digest without reading
-them again. Signed JSON, never a concatenation of fields, and never anything that has to be unpickled.
+them again; and `stored`, true where the session is in the store already without a byte. What has no `v` is signed by
+distribution, which has all of its sessions in the store. Signed JSON, never a concatenation of fields, and never
+anything that has to be unpickled.
 """
 
 import base64
@@ -37,6 +39,8 @@ def encode(secret: bytes, name: RepositoryName, session: UploadSession, now: flo
     }
     if session.prefix is not None:
         claims["sum"] = str(session.prefix)
+    if session.stored:
+        claims["stored"] = True
     body = json.dumps(claims, separators=(",", ":")).encode("ascii")
     return base64.urlsafe_b64encode(_sign(secret, body) + body).decode("ascii")
 
@@ -66,7 +70,8 @@ def _session(claims: dict[str, object], name: RepositoryName, id: str, now: floa
     if not isinstance(offset, int) or offset < 0 or not isinstance(started, str) or algorithm not in HEX_LENGTH:
         raise UploadUnknown
     prefix = Digest.parse(known) if isinstance(known, str) else None
-    return UploadSession(id, offset, started, str(algorithm), prefix)
+    stored = "v" not in claims or claims.get("stored") is True
+    return UploadSession(id, offset, started, str(algorithm), prefix, stored)
 
 
 def _sign(secret: bytes, body: bytes) -> bytes:

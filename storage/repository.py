@@ -46,6 +46,7 @@ class UploadSession:
 
     offset: bytes stored when this was made.   algorithm: in which the bytes are hashed as they arrive.
     prefix: digest of bytes 0 to offset, None where it is not known.   started: RFC 3339, UTC.
+    stored: it was in the store before it had a byte, as distribution's always are, and ours where that is asked for.
     """
 
     id: str
@@ -53,6 +54,7 @@ class UploadSession:
     started: str
     algorithm: str = SHA256
     prefix: Digest | None = None
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

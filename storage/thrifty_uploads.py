@@ -11,7 +11,7 @@
 - A session leaves exactly two keys, which are deleted by name: nothing is listed. What distribution adds to a session
   that it goes on with (hashstates) waits for the purge of abandoned uploads.
 - `shareable`: distribution asks for startedat and a multipart upload before it goes on with a session. With it both are
-  made at the POST.
+  made at the POST. A session that is so (`stored`), as all of distribution's are, keeps its id wherever it goes on.
 """
 
 import asyncio
@@ -84,9 +84,10 @@ class ThriftyUploads(Uploads):
     async def start(self, algorithm: str = SHA256) -> UploadSession:
         # our own clock: the store's may cost a call, and this time is only shown
         session = new_session(check_algorithm(algorithm), datetime.now(UTC))
-        if self._shareable:
-            await self._begin(session)
-        return session
+        if not self._shareable:
+            return session
+        await self._begin(session)
+        return replace(session, stored=True)
 
     async def status(self, session: UploadSession) -> UploadSession:
         if self._may_begin(session):
@@ -130,14 +131,14 @@ class ThriftyUploads(Uploads):
         await self._end_unused(session)
 
     async def _end_unused(self, session: UploadSession) -> None:
-        if self._shareable:
+        if self._shareable or session.stored:
             stage = await self._driver.find_stage(self._key(session))
             await at_once(self._driver.abort(stage), self._driver.delete(self._started_key(session)))
         self._begun.end(session)
 
     def _may_begin(self, session: UploadSession) -> bool:
         """Has the session not begun, for all that is known here?"""
-        return not self._shareable and session.offset == 0 and self._begun.get(session) is None
+        return not self._shareable and not session.stored and session.offset == 0 and self._begun.get(session) is None
 
     def _staged(self, session: UploadSession) -> UploadSession:
         """The session under the id that its bytes are staged under."""

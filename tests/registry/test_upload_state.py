@@ -48,6 +48,7 @@ def claims_of(value: str) -> dict[str, Any]:
         SESSION,
         replace(SESSION, prefix=None),
         replace(SESSION, offset=0, prefix=None),
+        replace(SESSION, offset=0, prefix=None, stored=True),
         replace(SESSION, offset=1 << 50, algorithm="sha512", prefix=Digest.of(b"", "sha512")),
     ],
 )
@@ -71,9 +72,9 @@ def test_it_is_distributions_with_more_keys() -> None:
 
 
 def test_a_session_of_distribution() -> None:
-    """It knows no digest of the bytes so far, and does not expire."""
+    """It knows no digest of the bytes so far, does not expire, and is in the store from its start on."""
     theirs = {"Name": "a/b", "UUID": SESSION.id, "Offset": 10, "StartedAt": SESSION.started}
-    assert read(signed(theirs), now=NOW + 1e9) == replace(SESSION, prefix=None)
+    assert read(signed(theirs), now=NOW + 1e9) == replace(SESSION, prefix=None, stored=True)
 
 
 def test_lifetime() -> None:

@@ -192,6 +192,27 @@ async def test_preconditions_hold(repository: LocalRepository) -> None:
     assert (await repository.get_manifest(V1)).body == newer
 
 
+@pytest.mark.parametrize("how", ["patch", "put", "cancel"])
+async def test_a_session_that_is_stored_keeps_its_id(
+    shareable: LocalRepository, repository: LocalRepository, backing: MemoryDriver, how: str
+) -> None:
+    """Begun by distribution, or where it is shareable: to begin it again would leave an upload that nobody ends."""
+    session = await shareable.start_upload()
+    assert session.stored
+    assert await repository.upload_status(session) == session
+    if how == "cancel":
+        await repository.cancel_upload(session)
+    elif how == "put":
+        await repository.finish_upload(session, DIGEST, in_pieces(DATA))
+    else:
+        grown = await repository.append_upload(session, in_pieces(DATA))
+        assert grown.id == session.id
+        await repository.finish_upload(grown, DIGEST, nothing())
+    assert await leftovers(backing) == []
+    if how != "cancel":
+        assert await read_blob(shareable, DIGEST) == DATA
+
+
 # A session that has not begun
 
 
