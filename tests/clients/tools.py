@@ -88,6 +88,12 @@ CLIENTS = {
             commands=("helm",),
         ),
         Client(
+            name="replicas",  # a fleet on one bucket, by docker and containerd
+            versions=(("dockerd", "--version"), ("containerd", "--version")),
+            commands=("docker", "dockerd", "containerd", "ctr", "runc", "busybox"),
+            required=True,
+        ),
+        Client(
             name="cosign",
             versions=(("cosign", "version"),),
             commands=("cosign", "busybox"),

@@ -10,7 +10,6 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 
 from tests.api import digest_of, with_query
 from tests.interop.content import answered, path_of
-from tests.interop.peers import OURS, free_port, started, write_config
+from tests.s3.replicas import Replica
 from tests.s3.servers import S3Server
 
 PUSHES = int(os.environ.get("MOORAGE_ROUTES", "6"))
@@ -27,38 +26,6 @@ SEED = int(os.environ.get("MOORAGE_SEED", "0"))
 CHUNK = 5 << 20
 BUFFERED = 256 << 10
 """Bytes in which a body that breaks off is sent."""
-
-
-@dataclass
-class Replica:
-    """A registry that can be killed, and comes back at the same port."""
-
-    folder: Path
-    parameters: dict[str, Any]
-    port: int = field(default_factory=free_port)
-    kills: int = 0
-
-    def start(self) -> None:
-        storage = {"s3": self.parameters, "redirect": {"disable": True}}
-        config = write_config(self.folder, self.folder, self.port, storage=storage)
-        self._stack = ExitStack()
-        log = self.folder / f"replica-{self.port}.log"
-        self._process = self._stack.enter_context(started(OURS, config, self.port, log))
-        client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
-        self.http = self._stack.enter_context(client)
-
-    def kill(self) -> None:
-        """SIGKILL; returns when it is dead."""
-        self.kills += 1
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> None:
-        self._stack.close()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
 
 class Push:
@@ -160,7 +127,8 @@ def half_and_killed(piece: bytes, victim: Replica) -> Iterator[bytes]:
 
 @contextmanager
 def pair(folder: Path, parameters: dict[str, Any]) -> Iterator[list[Replica]]:
-    replicas = [Replica(folder, parameters), Replica(folder, parameters)]
+    storage = {"s3": parameters, "redirect": {"disable": True}}
+    replicas = [Replica(folder, storage), Replica(folder, storage)]
     with ExitStack() as stack:
         for replica in replicas:
             replica.start()
