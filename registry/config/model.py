@@ -92,7 +92,8 @@ class InMemoryConfig:
 class S3Config:
     """What `storage.s3` may hold. The driver checks it: bounds, and what one parameter says of another.
 
-    accesskey and secretkey: without them the machine's own credentials. forcepathstyle: None: as regionendpoint needs.
+    accesskey and secretkey: without them the machine's own credentials.
+    forcepathstyle, checkuploads: None: as regionendpoint needs.
     """
 
     bucket: str = setting("", values.non_empty)
@@ -121,6 +122,7 @@ class S3Config:
     usefipsendpoint: bool = False
     useragent: str = ""
     loglevel: str = "off"
+    checkuploads: bool | None = None
     connecttimeout: float = setting(5.0, values.positive_duration)
     readtimeout: float = setting(30.0, values.positive_duration)
     maxconnections: int = setting(1000, values.positive)

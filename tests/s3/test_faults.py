@@ -283,7 +283,6 @@ async def test_f25_no_bytes_are_served_for_a_digest_of_some(api: Api, other: Api
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="a completion is believed: looking costs a call for each large blob", strict=True)
 async def test_f11_a_completion_that_the_store_only_pretends_is_not_acknowledged(api: Api, place: Place) -> None:
     pretended = b"<CompleteMultipartUploadResult><ETag>&quot;x-3&quot;</ETag></CompleteMultipartUploadResult>"
     place.relay.inject(Fault("answer", operations=COMPLETE, status=200, body=pretended))

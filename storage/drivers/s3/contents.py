@@ -20,13 +20,17 @@ from storage.errors import ObjectNotFound, PreconditionFailed, Unavailable
 
 
 class Contents:
-    """chunksize: bytes of a part, and the most that one PutObject sends."""
+    """chunksize: bytes of a part, and the most that one PutObject sends.
 
-    def __init__(self, bucket: Bucket, probe: Probe, threads: Threads, chunksize: int) -> None:
+    looks: does it look for what an upload in parts has made, as some stores only say that they made it?
+    """
+
+    def __init__(self, bucket: Bucket, probe: Probe, threads: Threads, chunksize: int, *, looks: bool) -> None:
         self._bucket = bucket
         self._probe = probe
         self._threads = threads
         self._chunksize = chunksize
+        self._looks = looks
 
     async def put(self, key: str, data: bytes | bytearray, sha256: bytes | None, fresh: float) -> None:
         try:
@@ -77,6 +81,8 @@ class Contents:
     async def _complete(self, key: str, parts: "_Parts", fresh: float) -> None:
         try:
             await self._bucket.complete_upload(key, parts.id, parts.parts, if_absent=await self._probe.honoured())
+            if self._looks and not await self._stands(key, parts.size, float("inf")):
+                raise Unavailable("the store does not have what it says to have stored; push it again")
         except PreconditionFailed:
             if await self._stands(key, parts.size, fresh):
                 await give_up(self._bucket, key, parts.id)

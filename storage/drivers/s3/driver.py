@@ -71,7 +71,7 @@ class S3Driver(StorageDriver):
             settings.multipartcopymaxconcurrency,
         )
         self._stages = Stages(bucket, self._copier, self._threads, settings.chunksize)
-        self._contents = Contents(bucket, self._probe, self._threads, settings.chunksize)
+        self._contents = Contents(bucket, self._probe, self._threads, settings.chunksize, looks=settings.checkuploads)
 
     # Reading
 

@@ -1,7 +1,8 @@
 """What `storage.s3` may say: distribution's parameters, parsed once.
 
 The names, bounds and defaults are those of registry:2 and registry:3. Where the two differ, or where theirs would only
-fail later, the field says what we do. `cabundle`, `connecttimeout`, `readtimeout` and `maxconnections` are ours.
+fail later, the field says what we do. `cabundle`, `checkuploads`, `connecttimeout`, `readtimeout` and
+`maxconnections` are ours.
 """
 
 import re
@@ -47,6 +48,8 @@ class S3Settings:
 
     forcepathstyle: None: path style where regionendpoint is set and is not Amazon's (registry:2 always does so then,
     registry:3 never), else the bucket in the host name. loglevel: whether each call is logged.
+    checkuploads: look for the object after the end of an upload in parts: stores other than Amazon's have been seen to
+    answer 200 and to have nothing (SeaweedFS #8908).
     """
 
     bucket: str
@@ -74,6 +77,7 @@ class S3Settings:
     usefipsendpoint: bool = False
     loglevel: bool = False
     cabundle: str = ""
+    checkuploads: bool = False
     connecttimeout: float = 5.0
     readtimeout: float = 30.0
     maxconnections: int = 1000
@@ -108,6 +112,7 @@ class _Reader:
             cabundle=self.text("cabundle"),
             forcepathstyle=self.boolean("forcepathstyle") if "forcepathstyle" in self.given else None,
             secure=self.boolean("secure", True),
+            checkuploads=self.boolean("checkuploads", self.is_foreign()),
             encrypt=self.boolean("encrypt"),
             skipverify=self.boolean("skipverify"),
             usedualstack=self.boolean("usedualstack"),
@@ -125,6 +130,11 @@ class _Reader:
             maxconnections=self.integer("maxconnections", 1000, 1, None),
         )
         return self.checked(found)
+
+    def is_foreign(self) -> bool:
+        """Is the store another one than Amazon's?"""
+        endpoint = self.text("regionendpoint")
+        return bool(endpoint) and ".amazonaws." not in endpoint
 
     def checked(self, found: S3Settings) -> S3Settings:
         """What one parameter says of another."""

@@ -22,6 +22,14 @@ def test_the_defaults_are_distributions() -> None:
     assert (found.secure, found.encrypt, found.forcepathstyle, found.loglevel) == (True, False, None, False)
 
 
+def test_other_stores_than_amazons_are_looked_into() -> None:
+    assert not parse().checkuploads
+    assert not parse(regionendpoint="https://s3.dualstack.eu-west-1.amazonaws.com").checkuploads
+    assert parse(regionendpoint="http://localhost:9000").checkuploads
+    assert not parse(regionendpoint="http://localhost:9000", checkuploads="false").checkuploads
+    assert parse(checkuploads=True).checkuploads
+
+
 def test_none_and_empty_text_are_not_set() -> None:
     assert parse(accesskey=None, secretkey="", storageclass="", chunksize=None, keyid="") == parse()
 
