@@ -1,5 +1,7 @@
 """Tags of one repository: a tag is one small link, so that setting it needs no lock and is seen whole."""
 
+import asyncio
+
 from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
@@ -7,6 +9,9 @@ from storage.errors import ManifestUnknown, ObjectNotFound, PreconditionFailed, 
 from storage.links import read_link, write_link
 from storage.names import RepositoryName, Tag
 from storage.repository import Precondition, TagPage
+
+_AT_ONCE = 16
+"""Links that are read side by side."""
 
 
 class Tags:
@@ -71,7 +76,7 @@ class Tags:
 
     async def delete_all_of(self, digest: Digest) -> None:
         """Remove every tag that names digest; not one that somebody points at another meanwhile."""
-        for tag in await self._names():
+        for tag in await self._naming(digest):
             link = layout.tag_link(self._name, tag)
             try:
                 version = (await self._driver.head(link)).version
@@ -95,3 +100,18 @@ class Tags:
     async def _names(self) -> list[Tag]:
         names = await self._driver.list_folders(layout.tags(self._name), containing=layout.CURRENT_LINK)
         return [Tag(name) for name in names]
+
+    async def _naming(self, digest: Digest) -> list[Tag]:
+        """The tags that name digest now. Most tags name others, so each is asked once, and many at a time."""
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def does(tag: Tag) -> bool:
+            async with slots:
+                try:
+                    return await self.get(tag) == digest
+                except ManifestUnknown:
+                    return False
+
+        tags = await self._names()
+        named = await asyncio.gather(*(does(tag) for tag in tags))
+        return [tag for tag, is_named in zip(tags, named, strict=True) if is_named]

@@ -83,6 +83,19 @@ async def test_a_deleted_manifest_takes_its_tags_along_and_no_others(repository:
         await repository.delete_manifest(digest(0))
 
 
+async def test_a_delete_of_a_manifest_asks_tags_of_others_once_a_look(
+    repository: LocalRepository, record: Record
+) -> None:
+    for number in range(5):
+        await put(repository, parse_tag(f"of{number}"), number)
+    record.taken()
+    await repository.delete_manifest(digest(0))
+    asked = [(verb, key) for verb, key in record.taken() if key.endswith(layout.CURRENT_LINK)]
+    for number in range(1, 5):
+        link = layout.tag_link(NAME, parse_tag(f"of{number}"))
+        assert [verb for verb, key in asked if key == link] == ["read", "read"]  # before the revision goes, and after
+
+
 @pytest.mark.parametrize("damaged", [b"", b"sha256:", b"\xff", b"sha256:" + b"0" * 63, b"md5:" + b"0" * 32, b"x" * 900])
 async def test_a_damaged_link_is_no_tag_until_it_is_pushed_again(
     repository: LocalRepository, backing: StorageDriver, damaged: bytes
