@@ -1,7 +1,7 @@
 """What we want, as the rows of the project's performance goals, and whether the results meet it. Pure.
 
 A goal is met by the median; `Verdict.found` has the lowest and highest ratio of a round, too, for a reader to judge the
-noise. What no suite has measured is said to be so. Later suites (s3, proxy) add their rows.
+noise. What no suite has measured is said to be so. Later suites (proxy) add their rows.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from .results import OURS, Results
 
 V3 = "distribution-3"
 NGINX = "nginx"
+STORE = "seaweedfs"
 NOT_MEASURED = "not measured"
 PEAK_MB = 150
 GROWTH = 2.0
@@ -122,6 +123,15 @@ GOALS = (
     Goal("start to the first answer, filesystem", "< 0.5 s", at_most("start", "first answer", 0.5, "s")),
     Goal("docker pull of the 2 GB image, time", "<= 1.0 x", ratio("whole", "docker pull", V3, most=1.0)),
     Goal("ctr pull of the 2 GB image, time", "<= 1.0 x", ratio("whole", "ctr pull", V3, most=1.0)),
-    Goal("S3 (suite to come)", ">= 0.8 x a direct GET", nothing),
+    Goal("S3, 1 pull, beside a GET of the store", ">= 0.8 x", ratio("s3", "direct: blob by 1", STORE, 0.8)),
+    Goal("S3 20 ms away, 1 pull, beside a GET of the store", ">= 0.8 x", ratio("s3", "20 ms: blob by 1", STORE, 0.8)),
+    Goal("S3, 1 pull", ">= 1.0 x", ratio("s3", "direct: blob by 1", V3, 1.0)),
+    Goal("S3, 16 pulls", ">= 1.0 x", ratio("s3", "direct: blob by 16", V3, 1.0)),
+    Goal("S3 20 ms away, 1 pull", ">= 1.0 x", ratio("s3", "20 ms: blob by 1", V3, 1.0)),
+    Goal("S3 20 ms away, 16 pulls", ">= 1.0 x", ratio("s3", "20 ms: blob by 16", V3, 1.0)),
+    Goal("S3 at 90 MB/s per connection, 1 pull", ">= 3 x", ratio("s3", "20 ms and 90 MB/s: blob by 1", V3, 3.0)),
+    Goal("S3 at 90 MB/s per connection, 16 pulls", ">= 1.0 x", ratio("s3", "20 ms and 90 MB/s: blob by 16", V3, 1.0)),
+    Goal("S3, manifest by tag", ">= 1.5 x", ratio("s3", "manifest by tag", V3, 1.5)),
+    Goal("S3, start to the first answer", "< 1 s", at_most("s3", "first answer", 1.0, "s")),
     Goal("proxy (suite to come)", ">= 1.0 x cold, 1 client", nothing),
 )

@@ -5,6 +5,7 @@ had is named with its reason (`missing`), never left out silently.
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from .clients.http import connect, read_head, request, status_of
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 SEARCH_PATH = os.pathsep.join([str(ROOT / ".tools/bin"), os.environ.get("PATH", os.defpath), "/usr/sbin"])
+VERSION = re.compile(r"v?[0-9]+[.][0-9]+[0-9A-Za-z.+-]*")
 BLOBS = "docker/registry/v2/blobs/sha256"
 
 
@@ -50,7 +52,8 @@ class Server:
     def version(self) -> str:
         assert self.path is not None
         done = subprocess.run([self.path, self.version_option], capture_output=True, text=True, check=False)
-        return (done.stdout + done.stderr).strip().splitlines()[0].rpartition(" ")[2]
+        words = (done.stdout + done.stderr).strip().splitlines()[0].split()
+        return next((word for word in words if VERSION.fullmatch(word)), words[-1])
 
 
 OURS = Server("moorage", "Moorage", str(Path(sys.executable).with_name("registry")), "make .venv/.installed")
@@ -58,10 +61,18 @@ V3 = Server("distribution-3", "distribution v3", "distribution", "make .tools/bi
 V2 = Server("distribution-2.8", "distribution 2.8", "docker-registry", "make bench-packages")
 NGINX = Server("nginx", "nginx", "nginx", "make bench-packages", arguments=("-c",), version_option="-v", registry=False)
 ZOT = Server("zot", "zot", "", "not built: the Go module proxy refuses its module (403 Forbidden)")
+SEAWEEDFS = Server(
+    "seaweedfs",
+    "SeaweedFS itself",
+    str(Path(sys.executable).with_name("weed")),
+    "make .venv/.installed",
+    version_option="version",
+    registry=False,
+)
 
 REGISTRIES = (OURS, V3, V2)
 FILE_SERVERS = (*REGISTRIES, NGINX)
-ALL = (OURS, V3, V2, ZOT, NGINX)
+ALL = (OURS, V3, V2, ZOT, NGINX, SEAWEEDFS)
 
 
 def missing(servers: Sequence[Server] = ALL) -> dict[str, str]:
@@ -99,9 +110,9 @@ class Running:
 
 
 @contextmanager
-def running(server: Server, root: Path, folder: Path) -> Iterator[Running]:
-    """Serve the store below root; configuration and log go into folder."""
-    process, port, log = launch(server, root, folder)
+def running(server: Server, root: Path, folder: Path, storage: dict[str, Any] | None = None) -> Iterator[Running]:
+    """Serve the store below root, or the one of these settings; configuration and log go into folder."""
+    process, port, log = launch(server, root, folder, storage)
     try:
         wait_until_it_answers(process, port, log)
         yield Running(server, process, port, root)
@@ -118,13 +129,15 @@ def all_running(servers: Sequence[Server], root: Path, folder: Path) -> Iterator
         yield [stack.enter_context(running(server, root, folder)) for server in present(servers)]
 
 
-def launch(server: Server, root: Path, folder: Path) -> tuple["subprocess.Popen[bytes]", int, Path]:
-    """Start the process and return at once: process, port, log."""
+def launch(
+    server: Server, root: Path, folder: Path, storage: dict[str, Any] | None = None
+) -> tuple["subprocess.Popen[bytes]", int, Path]:
+    """Start the process and return at once: process, port, log. storage: instead of the file system at root."""
     assert server.path is not None, server.install
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config, log = folder / f"{server.name}.conf", folder / f"{server.name}.log"
-    config.write_text(configuration(server, root, folder, port))
+    config.write_text(configuration(server, root, folder, port, storage))
     # a REGISTRY_* variable of the caller would be read as a setting
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "OTEL_"))}
     with log.open("wb") as output:
@@ -149,13 +162,11 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def configuration(server: Server, root: Path, folder: Path, port: int) -> str:
+def configuration(server: Server, root: Path, folder: Path, port: int, storage: dict[str, Any] | None = None) -> str:
     if server is NGINX:
         return nginx_configuration(root, folder, port)
-    storage: dict[str, Any] = {
-        "filesystem": {"rootdirectory": str(root)},
-        "maintenance": {"uploadpurging": {"enabled": False}},
-    }
+    storage = dict(storage) if storage else {"filesystem": {"rootdirectory": str(root)}}
+    storage.setdefault("maintenance", {"uploadpurging": {"enabled": False}})
     if server is not OURS:
         storage["cache"] = {"blobdescriptor": "inmemory"}
     return yaml.safe_dump(

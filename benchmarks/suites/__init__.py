@@ -7,7 +7,7 @@ from benchmarks.lab import Lab
 from benchmarks.results import Case
 from benchmarks.servers import Server
 
-from . import beside, lists, pull, push, ranges, small, start, whole
+from . import beside, lists, pull, push, ranges, s3, small, start, whole
 
 
 class Suite(Protocol):
@@ -35,5 +35,6 @@ SUITES: tuple[Suite, ...] = (
     lists.Lists(),
     start.Start(),
     beside.Beside(),
+    s3.S3(),
     whole.Whole(),
 )

@@ -146,9 +146,12 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def seaweedfs_server() -> Iterator[S3Server]:
-    """SeaweedFS: conditional writes and users, but lists in tree order (`a/` before `a-b/`), as no other does."""
-    with _serving("seaweedfs", _start_seaweedfs, READER) as server:
+def seaweedfs_server(parent: Path | None = None) -> Iterator[S3Server]:
+    """SeaweedFS: conditional writes and users, but lists in tree order (`a/` before `a-b/`), as no other does.
+
+    parent: the folder in which its own goes, on the disk that a benchmark is about.
+    """
+    with _serving("seaweedfs", _start_seaweedfs, READER, parent) as server:
         yield server
 
 
@@ -243,9 +246,12 @@ def _as_identity(keys: Keys) -> dict[str, str]:
 
 @contextmanager
 def _serving(
-    name: str, start: Callable[[Path], tuple[int, list[str], dict[str, str]]], reader: Keys | None
+    name: str,
+    start: Callable[[Path], tuple[int, list[str], dict[str, str]]],
+    reader: Keys | None,
+    parent: Path | None = None,
 ) -> Iterator[S3Server]:
-    folder = Path(tempfile.mkdtemp(prefix=f"moorage-{name}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"moorage-{name}-", dir=parent))
     try:
         for attempt in range(TRIES):
             place = folder / str(attempt)
