@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import httpx
 
+from registry.responses import ResponseBroken
 from storage.errors import Unavailable
 from tests.api import IMAGE, INDEX, Api, digest_of, error_of, image, with_query
 
@@ -89,7 +90,7 @@ class Client:
         response = httpx.Response(0)
         try:
             response = await self.http.request(method, path, **more)
-        except RuntimeError as exc:
+        except ResponseBroken as exc:
             # in the middle of a body: the server drops the connection, which no client takes for an end
             if not isinstance(exc.__cause__, Unavailable):
                 raise
