@@ -78,6 +78,12 @@ def write_config(folder: Path, root: Path, port: int, **more: Any) -> Path:
     return path
 
 
+def environment() -> dict[str, str]:
+    """Without what they would read besides the file: 2.8 does not even start where AWS_CA_BUNDLE is set."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "OTEL_", "AWS_"))}
+    return kept | {"OTEL_TRACES_EXPORTER": "none"}
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -95,8 +101,7 @@ def started(program: Program, config: Path, port: int, log: Path) -> Iterator["s
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "OTEL_"))}
-            | {"OTEL_TRACES_EXPORTER": "none"},
+            env=environment(),
         )
     try:
         wait_until_it_answers(process, port, log)
@@ -155,10 +160,10 @@ class Lab:
         ):
             yield http
 
-    def garbage_collect(self, peer: Program, *options: str) -> str:
-        """Run the peer's collector for real on the folder; what it printed."""
+    def garbage_collect(self, peer: Program, *options: str, **more: Any) -> str:
+        """Run the peer's collector for real on the folder; what it printed. more: top-level settings."""
         assert peer.path is not None
-        config = write_config(self.folder, self.data, 1)
+        config = write_config(self.folder, self.data, 1, **more)
         done = subprocess.run(
             [peer.path, "garbage-collect", *options, str(config)],
             stdin=subprocess.DEVNULL,
@@ -166,7 +171,7 @@ class Lab:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+            env=environment(),
         )
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
