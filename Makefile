@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 
 .PHONY: help serve test lint format
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 # The environment, and the registry in it: all that `make serve` needs.
 $(RUNTIME): pyproject.toml
@@ -74,6 +74,10 @@ crash: $(STAMP) ## kill -9 the registry 200 times during pushes, and every fault
 crash-bucket: $(STAMP) ## every fault at every call to S3, in about an hour; ARGS='-k outage' some of them
 	MOORAGE_SWEEP=all $(BIN)/python -m pytest -s tests/s3/test_sweep.py $(ARGS)
 
+.PHONY: s3
+s3: $(STAMP) .tools/bin/distribution ## a blob of 6 GiB in and out of S3 with its memory, and the calls counted: minutes, 13 GiB of disk
+	MOORAGE_LARGE=6144MiB MOORAGE_S3=1 $(BIN)/python -m pytest tests/s3/test_large.py tests/s3/test_calls.py $(ARGS)
+
 # A peer that does not build costs a line here and a column that says so, not the run.
 .PHONY: bench bench-packages
 bench: $(STAMP) ## benchmarks beside the peers, up to 90 minutes; QUICK=1 about 15; ONLY=pull,push some suites; WORK=FOLDER
@@ -89,3 +93,16 @@ bench-packages: $(STAMP) ## install what `make bench` needs: wrk, nginx, docker-
 	benchmarks/install.sh
 	@echo "Setting up $(VENV): about a minute, once"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+
+.PHONY: image image-lock image-test
+BASE ?= python:3.13-slim
+image: ## build the image `moorage`; BASE=IMAGE over another base than the official slim Python
+	docker build --build-arg BASE=$(BASE) --tag moorage .
+
+# All that is installed in the image, with the hashes of every platform and Python. uv is asked for only here.
+image-lock: $(RUNTIME) ## pin the newest of what the image holds (deploy/image/*.txt)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	deploy/image/lock $(BIN)
+
+image-test: $(STAMP) ## build the image without a registry of images (debootstrap), and run it (as root)
+	$(BIN)/python -m pytest -m image tests/image $(ARGS)

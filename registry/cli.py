@@ -38,7 +38,8 @@ MOST_WORKERS = 256
 """A typing mistake shall not fill the machine."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, settle: "Callable[[Loaded], None] | None" = None) -> int:
+    """settle: called with the settings before anything that they name is opened; may raise Refusal."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
     arguments = _without_values(arguments)
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(_with_command(arguments, parser))
+    options.settle = settle
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check_config(options: argparse.Namespace) -> int:
     from registry.config import show
 
-    loaded = _load(options.config)
+    loaded = _load(options)
     print(f"# {loaded.source}, and the variables REGISTRY_*")
     print("\n".join(show.lines(loaded)))
     for warning in loaded.warnings:
@@ -74,7 +76,7 @@ def serve(options: argparse.Namespace) -> int:
     from registry import logs
     from registry.banner import banner
 
-    loaded = _load(options.config)
+    loaded = _load(options)
     logs.configure(loaded.config.log)
     log = logging.getLogger(__name__)
     for warning in loaded.warnings:
@@ -128,11 +130,18 @@ def doctor(options: argparse.Namespace) -> int:
         return command.run(loaded.config, options)
 
 
+def healthcheck(options: argparse.Namespace) -> int:
+    from registry.commands import healthcheck as command
+
+    options.config = options.config or command.serving_config()
+    return command.run(_load(options).config)
+
+
 def _load_for_work(options: argparse.Namespace) -> "Loaded":
     """The configuration, for a command that works on the store and then ends."""
     from registry import logs
 
-    loaded = _load(options.config)
+    loaded = _load(options)
     logs.configure(loaded.config.log)
     return loaded
 
@@ -197,13 +206,16 @@ def _check_workers(count: int, config: "Config") -> None:
         )
 
 
-def _load(path: Path | None) -> "Loaded":
+def _load(options: argparse.Namespace) -> "Loaded":
     from registry.config import ConfigError, load
 
     try:
-        return load(path, os.environ)
+        loaded = load(options.config, os.environ)
     except ConfigError as exc:
         raise Refusal(str(exc)) from exc
+    if options.settle:
+        options.settle(loaded)
+    return loaded
 
 
 def _check_files(loaded: "Loaded") -> None:
@@ -363,6 +375,13 @@ COMMANDS = (
             f"registry doctor --explain sha256:{'0' * 64} config.yml",
         ),
         _doctor_arguments,
+    ),
+    Command(
+        "healthcheck",
+        healthcheck,
+        "ask whether the registry on this machine, or in this container, answers",
+        ("registry healthcheck", "registry healthcheck config.yml"),
+        _config_argument,
     ),
     Command(
         "check-config",
