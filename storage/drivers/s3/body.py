@@ -7,32 +7,39 @@ import aiohttp
 
 from storage.drivers.s3.bucket import Head
 from storage.drivers.s3.errors import FOREIGN, Fault
+from storage.drivers.s3.taken import take
 from storage.drivers.s3.xml import Malformed
 from storage.ranges import ByteRange
+
+_LONG = 16 << 20
+"""Bytes to come that are worth a connection."""
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
 
 
 class RestBody:
-    """fail: makes our error of a fault on the way, and logs it."""
+    """fail: makes our error of a fault on the way, and logs it. taken: does the rest come past aiohttp?"""
 
     def __init__(
         self, response: aiohttp.ClientResponse, head: Head, span: ByteRange, fail: Callable[[Fault], Exception]
     ) -> None:
         self.head, self.span = head, span
         self._response, self._fail = response, fail
+        self.taken = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        left = len(self.span)
-        content = self._response.content
+        left = size = len(self.span)
+        read = self._response.content.readany
         while left:
             try:
-                chunk = await content.readany()
+                chunk = await read()
                 if not chunk or len(chunk) > left:
                     raise Malformed(_wrong_length(left - len(chunk)))
             except FOREIGN as exc:
                 raise self._failed(exc) from exc
             left -= len(chunk)
+            if left > _LONG and not self.taken and (taken := take(self._response, size - left)):
+                self.taken, read = True, taken.read
             yield chunk
 
     async def readinto(self, buffer: memoryview) -> None:
