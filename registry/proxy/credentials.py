@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from registry.config.upstreams import HUB_NAMES, UpstreamConfig
 from registry.proxy.challenge import ANONYMOUS, ChallengeInvalid, Credentials, parse_basic
 from registry.proxy.once import Once
-from registry.proxy.settings import HUB_NAMES, UpstreamConfig
 from storage.errors import UpstreamUnavailable
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from registry.config.errors import ConfigError
+from registry.config.upstreams import UpstreamTLSConfig
 from registry.proxy.realms import Origin
-from registry.proxy.settings import UpstreamTLSConfig
 
 
 @dataclass(frozen=True, slots=True)

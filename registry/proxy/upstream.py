@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
+from registry.config.upstreams import UpstreamConfig
 from registry.proxy import answers
 from registry.proxy.answers import Answer, Head
 from registry.proxy.asking import Asker
@@ -28,7 +29,6 @@ from registry.proxy.limits import RateLimit, Throttle, parse_rate_limit
 from registry.proxy.patience import Breaker, Deadlines, backoff
 from registry.proxy.patterns import parse_patterns, permits
 from registry.proxy.realms import Realms
-from registry.proxy.settings import UpstreamConfig
 from registry.proxy.tokens import Login
 from registry.proxy.transport import REDIRECTS, Stream, Transport
 from registry.proxy.trust import trust_for

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from registry.config.upstreams import UpstreamConfig
 from registry.proxy.patience import Deadlines
 from registry.proxy.repository import UpstreamRepository
-from registry.proxy.settings import UpstreamConfig
 from registry.proxy.upstream import Upstream
 from storage.names import parse_name
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from registry.config.errors import ConfigError
+from registry.config.upstreams import UpstreamConfig
 from registry.proxy.challenge import ANONYMOUS, Credentials
 from registry.proxy.credentials import (
     HUB_KEY,
@@ -26,7 +27,6 @@ from registry.proxy.credentials import (
     source_for,
 )
 from registry.proxy.ecr import EcrLogin
-from registry.proxy.settings import UpstreamConfig
 from storage.errors import UpstreamUnavailable
 
 from .conftest import Clock

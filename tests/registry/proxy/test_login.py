@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from registry.config.upstreams import UpstreamTLSConfig
 from registry.proxy.challenge import Credentials
 from registry.proxy.credentials import Found
 from registry.proxy.repository import UpstreamRepository
-from registry.proxy.settings import UpstreamTLSConfig
 from registry.proxy.upstream import Upstream
 from storage.digest import Digest
 from storage.errors import (

@@ -8,7 +8,7 @@ import pytest
 from registry.config.build import Builder
 from registry.config.errors import ConfigError
 from registry.config.tree import Table, read_text
-from registry.proxy.settings import (
+from registry.config.upstreams import (
     ExecConfig,
     ProxyConfig,
     UpstreamConfig,

@@ -6,11 +6,11 @@ import aiohttp
 import httpx
 import pytest
 
+from registry.config.upstreams import UpstreamTLSConfig
 from registry.proxy import asking, transport
 from registry.proxy.asking import Asker
 from registry.proxy.patience import Deadlines
 from registry.proxy.realms import Origin
-from registry.proxy.settings import UpstreamTLSConfig
 from registry.proxy.trust import trust_for
 from storage.errors import UpstreamTimeout, UpstreamUnavailable
 

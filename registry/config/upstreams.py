@@ -1,8 +1,8 @@
 """The settings of upstreams: distribution's `proxy`, and our list `upstreams`, as frozen dataclasses.
 
-They follow the rules of registry/config/model.py (names without underscores, an annotation says how a value is read),
-so that they become levels of the configuration as they are. What one field cannot say is checked by `check_proxy` and
-`check_upstreams`, which raise ConfigError with the dotted path of the setting.
+They follow the rules of model.py (names without underscores, an annotation says how a value is read). What one field
+cannot say is checked by `check_proxy` and `check_upstreams`, which raise ConfigError with the dotted path of the
+setting.
 """
 
 import re
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from registry.config import values
-from registry.config.errors import ConfigError
 from registry.proxy.patterns import parse_patterns
 from registry.proxy.realms import Origin, parse_allowed
+
+from . import values
+from .errors import ConfigError
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ _COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def setting(default: T, reader: Callable[..., T]) -> T:
-    """As in registry/config/model.py, which will import this module and cannot be imported here."""
+    """As in model.py, which imports this module and cannot be imported here."""
     made: Any = field(default=default, metadata={"reader": reader})
     return made  # type: ignore[no-any-return]
 
@@ -78,6 +79,8 @@ class UpstreamConfig:
     realms: token servers that may be asked besides the upstream itself.
     privatenetworks: may it redirect to private addresses?   ttl: seconds for which a tag is not asked about again.
     platforms: those to be fetched, all if empty.   allow, deny: patterns of repositories, such as library/*.
+    default: is it asked for names that no other upstream is named for?
+    deleted: what becomes of a cached tag that the upstream has no more: keep (serve it) or drop (404).
     """
 
     name: str = ""
@@ -96,6 +99,8 @@ class UpstreamConfig:
     platforms: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    default: bool = False
+    deleted: str = setting("keep", values.one_of("keep", "drop"))
 
     @property
     def origin(self) -> Origin:
@@ -157,10 +162,17 @@ def check_upstreams(upstreams: Sequence[UpstreamConfig], path: str = "upstreams"
         if each.called in seen:
             raise ConfigError(f"{here}.name", f"{each.called} is the name of {path}.{seen[each.called]} already")
         seen[each.called] = number
+        if each.default and (others := [n for n in range(number) if upstreams[n].default]):
+            raise ConfigError(f"{here}.default", f"{path}.{others[0]} is the default already")
         _check_credentials(each, here)
         _check_lists(each, here)
         if each.tls.ca and not Path(each.tls.ca).is_file():
             raise ConfigError(f"{here}.tls.ca", f"{each.tls.ca} is not a file")
+
+
+def check_hosted(patterns: Sequence[str], path: str = "hosted") -> None:
+    """Raises ConfigError for what is no pattern of names."""
+    _check_patterns(patterns, path)
 
 
 def _check_url(url: str, path: str) -> None:
@@ -204,9 +216,13 @@ def _check_lists(each: UpstreamConfig, here: str) -> None:
     for number, platform in enumerate(each.platforms):
         if not _PLATFORM.fullmatch(platform):
             raise ConfigError(f"{here}.platforms.{number}", f"{platform!r} is not a platform such as linux/amd64")
-    for name, patterns in (("allow", each.allow), ("deny", each.deny)):
-        for number, pattern in enumerate(patterns):
-            try:
-                parse_patterns([pattern])
-            except ValueError as exc:
-                raise ConfigError(f"{here}.{name}.{number}", str(exc)) from None
+    _check_patterns(each.allow, f"{here}.allow")
+    _check_patterns(each.deny, f"{here}.deny")
+
+
+def _check_patterns(patterns: Sequence[str], path: str) -> None:
+    for number, pattern in enumerate(patterns):
+        try:
+            parse_patterns([pattern])
+        except ValueError as exc:
+            raise ConfigError(f"{path}.{number}", str(exc)) from None

@@ -1,0 +1,511 @@
+"""One fetch, many readers: F29, F33, F34, F36 of the design, on stores that show their stages and that hide them."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from registry.proxy.fetch import HELD
+from registry.proxy.fetches import Fetches
+from storage import layout
+from storage.digest import Digest
+from storage.driver import ObjectReader, Stage, StorageDriver, Tap
+from storage.drivers.filesystem import FilesystemDriver
+from storage.drivers.memory import MemoryDriver
+from storage.errors import (
+    BlobUnknown,
+    ObjectNotFound,
+    RangeNotSatisfiable,
+    StorageFull,
+    Unavailable,
+    UpstreamDenied,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from storage.names import RepositoryName
+from storage.ranges import RangeRequest
+
+from . import scripted as act
+from .conftest import FAST, Ask
+from .scripted import Act, Exchange, Scripted
+
+AB = RepositoryName("a/b")
+CD = RepositoryName("c/d")
+DATA = os.urandom(3_000_000)
+DIGEST = Digest.of(DATA)
+BLOBS = "/v2/a/b/blobs/"
+
+
+@pytest.fixture(params=["memory", "filesystem"])
+async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageDriver]:
+    made = MemoryDriver() if request.param == "memory" else FilesystemDriver(tmp_path / "data", scratch=layout.SCRATCH)
+    yield made
+    await made.aclose()
+
+
+async def no_sleep(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def fetches(driver: StorageDriver, tmp_path: Path) -> AsyncIterator[Fetches]:
+    """Nothing may stay behind: no fetch, no upload, no temporary file."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    made = Fetches(driver, fresh=3600.0, folder=str(folder), sleep=no_sleep)
+    yield made
+    await made.aclose()
+    assert not len(made)
+    assert not list(folder.iterdir())
+    left = [info.key async for info in driver.list_objects(layout.REPOSITORIES) if layout.UPLOADS_FOLDER in info.key]
+    assert not left
+
+
+async def read(reader: ObjectReader | None) -> bytes:
+    assert reader is not None
+    async with reader:
+        return b"".join([chunk async for chunk in reader.chunks()])
+
+
+async def follow(reader: ObjectReader, into: bytearray) -> None:
+    async with reader:
+        async for chunk in reader.chunks():
+            into.extend(chunk)
+
+
+async def opened(opening: Awaitable[ObjectReader | None]) -> ObjectReader:
+    reader = await opening
+    assert reader is not None
+    return reader
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - of what has no event
+            await asyncio.sleep(0)
+
+
+async def settled(fetches: Fetches) -> None:
+    """All fetches have ended."""
+    await until(lambda: not len(fetches))
+
+
+async def is_kept(
+    driver: StorageDriver, digest: Digest = DIGEST, data: bytes = DATA, name: RepositoryName = AB
+) -> bool:
+    try:
+        assert await driver.read(layout.blob_data(digest)) == data
+        assert await driver.read(layout.layer_link(name, digest)) == str(digest).encode()
+    except ObjectNotFound:
+        return False
+    return True
+
+
+class Halves:
+    """Sends the first half, and the second when the test says so."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+        self.go = asyncio.Event()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.head(200, [("Content-Length", str(len(self.data)))])
+        await exchange.send(self.data[: self.at])
+        await self.go.wait()
+        await exchange.send(self.data[self.at :])
+
+
+@pytest.mark.slow
+async def test_many_readers_one_request(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver) -> None:
+    hub.blob("a/b", DATA)
+    source = ask(hub)
+    readers = await asyncio.gather(*(fetches.open(source, AB, DIGEST) for _ in range(50)))
+    found = await asyncio.gather(*(read(reader) for reader in readers))
+    assert all(each == DATA for each in found)
+    assert hub.count("GET", BLOBS) == 1
+    await settled(fetches)
+    assert await is_kept(driver)
+    assert await fetches.open(source, AB, DIGEST) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, HELD - 1, HELD, HELD + 1, 1_000_000])
+async def test_any_size(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, size: int) -> None:
+    digest = hub.blob("a/b", DATA[:size])
+    reader = await fetches.open(ask(hub), AB, digest)
+    if reader is not None:  # of a tiny one the fetch may be over
+        assert (reader.size, len(reader.span)) == (size, size)
+        assert await read(reader) == DATA[:size]
+    await settled(fetches)
+    assert await is_kept(driver, digest, DATA[:size])
+
+
+async def test_readers_get_what_has_come_and_late_ones_too(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    """F36; headers and bytes do not wait for the end."""
+    halves = Halves(DATA, 1_000_000)
+    hub.on("GET", BLOBS, halves)
+    source = ask(hub)
+    for _ in range(2):
+        async with await opened(fetches.open(source, AB, DIGEST)) as reader:
+            assert reader.size == len(DATA)
+            got = b""
+            async for chunk in reader.chunks():
+                got += chunk
+                if len(got) == 1_000_000:
+                    break
+            assert got == DATA[:1_000_000]
+    last = await fetches.open(source, AB, DIGEST)
+    halves.go.set()
+    assert await read(last) == DATA
+    assert hub.count("GET", BLOBS) == 1
+
+
+async def test_every_byte_is_there_at_once(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    """A slow upstream's few bytes are not gathered first."""
+    halves = Halves(DATA, 10)
+    hub.on("GET", BLOBS, halves)
+    async with await opened(fetches.open(ask(hub), AB, DIGEST)) as reader:
+        assert await anext(reader.chunks()) == DATA[:10]
+    halves.go.set()
+    await settled(fetches)
+
+
+async def test_the_end_waits_for_the_digest(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    """P7: all bytes but the last are here, and the reader has none of the last HELD."""
+    halves = Halves(DATA, len(DATA) - 1)
+    hub.on("GET", BLOBS, halves)
+    got = bytearray()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow(await opened(fetches.open(ask(hub), AB, DIGEST)), got))
+        await until(lambda: len(got) >= len(DATA) - HELD)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(got) == len(DATA) - HELD
+        halves.go.set()
+    assert got == DATA
+
+
+async def test_the_client_that_caused_it_leaves(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver
+) -> None:
+    """F33."""
+    halves = Halves(DATA, 1_000_000)
+    hub.on("GET", BLOBS, halves)
+    source = ask(hub)
+    first = asyncio.create_task(read(await fetches.open(source, AB, DIGEST)))
+    second = asyncio.create_task(read(await fetches.open(source, AB, DIGEST)))
+    await asyncio.sleep(0)
+    first.cancel()
+    with suppress(asyncio.CancelledError):
+        await first
+    halves.go.set()
+    assert await second == DATA
+    await settled(fetches)
+    assert await is_kept(driver)
+    assert hub.count("GET", BLOBS) == 1
+
+
+async def test_all_clients_leave_before_the_first_byte(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver
+) -> None:
+    hub.blob("a/b", DATA)
+    go, asked = asyncio.Event(), asyncio.Event()
+
+    async def late(exchange: Exchange) -> None:
+        asked.set()
+        await go.wait()
+        await act.serve(exchange)
+
+    hub.on("GET", BLOBS, late)
+    task = asyncio.create_task(fetches.open(ask(hub), AB, DIGEST))
+    await asked.wait()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    go.set()
+    await settled(fetches)
+    assert await is_kept(driver)
+
+
+async def test_a_reader_that_does_not_read_slows_nobody(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    """F34."""
+    hub.blob("a/b", DATA)
+    source = ask(hub)
+    async with await opened(fetches.open(source, AB, DIGEST)) as idle:
+        assert await read(await fetches.open(source, AB, DIGEST)) == DATA
+        await settled(fetches)
+        assert b"".join([chunk async for chunk in idle.chunks()]) == DATA
+
+
+# What upstreams do (F29)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(act.body(DATA[:-1] + b"?"), id="other bytes"),
+        pytest.param(act.body(DATA[:-1]), id="fewer"),
+        pytest.param(act.body(DATA + b"?"), id="more"),
+        pytest.param(act.chunked(DATA[:-1], 100_000), id="fewer, chunked"),
+        pytest.param(act.chunked(DATA + b"?", 100_000), id="more, chunked"),
+    ],
+)
+async def test_wrong_bytes(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, wrong: Act) -> None:
+    """No reader gets a whole answer, and the cache nothing."""
+    hub.blob("a/b", DATA)
+    hub.on("GET", BLOBS, wrong)
+    reader = await opened(fetches.open(ask(hub), AB, DIGEST))
+    got = bytearray()
+    with pytest.raises(UpstreamUnavailable):
+        await follow(reader, got)
+    assert len(got) <= reader.size - HELD
+    await settled(fetches)
+    assert not await is_kept(driver)
+    hub.rules.clear()
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+
+
+@pytest.mark.parametrize("size", [0, 100])
+async def test_a_small_wrong_blob_is_refused_whole(hub: Scripted, ask: Ask, fetches: Fetches, size: int) -> None:
+    hub.on("GET", BLOBS, act.body(DATA[:size]))
+    with pytest.raises(UpstreamUnavailable):
+        await read(await fetches.open(ask(hub), AB, Digest.of(b"other")))
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        pytest.param(act.short(len(DATA), DATA[:1_000_000]), id="ends"),
+        pytest.param(act.reset(DATA[:1_000_000], len(DATA)), id="reset"),
+    ],
+)
+async def test_resumed(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, breaks: Act) -> None:
+    hub.blob("a/b", DATA)
+    hub.on("GET", BLOBS, breaks, times=1)
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+    first, second = (seen for seen in hub.requests if seen.method == "GET")
+    assert "range" not in first.headers
+    start = int(second.headers["range"].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < start <= 1_000_000
+    await settled(fetches)
+    assert await is_kept(driver)
+
+
+async def test_resumed_where_range_is_not_known(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    hub.on("GET", BLOBS, act.body(DATA))
+    hub.on("GET", BLOBS, act.short(len(DATA), DATA[:1_000_000]), times=2)
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+    assert hub.count("GET", BLOBS) == 3
+
+
+@pytest.mark.slow
+async def test_resumed_after_a_stall(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    hub.blob("a/b", DATA)
+    hub.on("GET", BLOBS, act.stall(DATA[:1_000_000], len(DATA)), times=1)
+    assert await read(await fetches.open(ask(hub, deadlines=FAST), AB, DIGEST)) == DATA
+
+
+@pytest.mark.slow
+async def test_given_up(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver) -> None:
+    hub.on("GET", BLOBS, act.stall(DATA[:100_000], len(DATA)))
+    with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):
+        await read(await fetches.open(ask(hub, deadlines=FAST), AB, DIGEST))
+    assert 2 <= hub.count("GET", BLOBS) <= 5
+    assert not await is_kept(driver)
+
+
+async def test_replaced_by_another_blob_in_the_middle(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    hub.on("GET", BLOBS, act.data(DATA[:-5]))
+    hub.on("GET", BLOBS, act.short(len(DATA), DATA[:1_000_000]), times=1)
+    with pytest.raises(UpstreamUnavailable):
+        await read(await fetches.open(ask(hub), AB, DIGEST))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (act.error(404, "BLOB_UNKNOWN"), BlobUnknown),
+        (act.error(403, "DENIED"), UpstreamDenied),
+        (act.error(429, "TOOMANYREQUESTS"), UpstreamUnavailable),
+        (act.html(200), UpstreamUnavailable),
+    ],
+)
+async def test_all_who_wait_get_the_upstreams_error(
+    hub: Scripted, ask: Ask, fetches: Fetches, answer: Act, error: type[Exception]
+) -> None:
+    go = asyncio.Event()
+    hub.on("GET", BLOBS, act.gate(go, answer))
+    source = ask(hub)
+    waiting = [asyncio.create_task(fetches.open(source, AB, DIGEST)) for _ in range(5)]
+    await until(lambda: hub.count("GET", BLOBS) > 0)
+    go.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(each, error) for each in found)
+    assert hub.count("GET", BLOBS) == 1
+
+
+async def test_no_length(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver) -> None:
+    hub.blob("a/b", DATA)
+    hub.on("GET", BLOBS, act.chunked(DATA, 100_000))
+    reader = await opened(fetches.open(ask(hub), AB, DIGEST))
+    assert reader.size == len(DATA)
+    assert await read(reader) == DATA
+    await settled(fetches)
+    assert await is_kept(driver)
+
+
+# Ranges of what is being fetched
+
+
+async def test_ranges(hub: Scripted, ask: Ask, fetches: Fetches) -> None:
+    halves = Halves(DATA, 1_000_000)
+    hub.on("GET", BLOBS, halves)
+    source = ask(hub)
+    early = await opened(fetches.open(source, AB, DIGEST, RangeRequest(10, 20)))
+    assert await read(early) == DATA[10:20]
+    assert (early.size, early.span.start, early.span.stop) == (len(DATA), 10, 20)
+    with pytest.raises(RangeNotSatisfiable):
+        await fetches.open(source, AB, DIGEST, RangeRequest(len(DATA)))
+    late = await opened(fetches.open(source, AB, DIGEST, RangeRequest(suffix=10)))
+    halves.go.set()
+    assert await read(late) == DATA[-10:]
+
+
+# Other repositories
+
+
+async def test_another_repository_joins_after_a_head(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver
+) -> None:
+    hub.blob("c/d", DATA)
+    halves = Halves(DATA, 1_000_000)
+    hub.on("GET", BLOBS, halves)
+    first = await opened(fetches.open(ask(hub), AB, DIGEST))
+    other = await opened(fetches.open(ask(hub, "c/d"), CD, DIGEST))
+    halves.go.set()
+    assert await read(first) == await read(other) == DATA
+    await settled(fetches)
+    assert await is_kept(driver)
+    assert await is_kept(driver, name=CD)
+    assert (hub.count("GET", "/v2/c/d/blobs/"), hub.count("HEAD", "/v2/c/d/blobs/")) == (0, 1)
+
+
+async def test_another_repository_has_it_after_a_head(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver
+) -> None:
+    hub.blob("a/b", DATA)
+    hub.blob("c/d", DATA)
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+    await settled(fetches)
+    assert await fetches.open(ask(hub, "c/d"), CD, DIGEST) is None
+    assert await is_kept(driver, name=CD)
+    assert hub.count("GET", "/v2/c/d/blobs/") == 0
+
+
+@pytest.mark.parametrize("when", ["while", "after"])
+async def test_a_repository_without_it_gets_nothing(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, when: str
+) -> None:
+    """P9: a hit is allowed as a miss is."""
+    halves = Halves(DATA, 1_000_000)
+    hub.on("GET", BLOBS, halves)
+    first = await opened(fetches.open(ask(hub), AB, DIGEST))
+    if when == "after":
+        halves.go.set()
+        await settled(fetches)
+    with pytest.raises(BlobUnknown):
+        await fetches.open(ask(hub, "c/d"), CD, DIGEST)
+    halves.go.set()
+    assert await read(first) == DATA
+    await settled(fetches)
+    assert not await is_kept(driver, name=CD)
+
+
+async def test_a_damaged_blob_is_replaced(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver) -> None:
+    """F25."""
+    hub.blob("a/b", DATA)
+    await driver.put(layout.blob_data(DIGEST), b"")
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+    await settled(fetches)
+    assert await is_kept(driver)
+
+
+# What the store does
+
+
+async def test_published_is_refused(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers get what they were promised; the next one fetches again."""
+    hub.blob("a/b", DATA)
+
+    async def refuse(*args: object, **kwargs: object) -> int:
+        raise StorageFull
+
+    with monkeypatch.context() as patched:
+        patched.setattr(driver, "publish", refuse)
+        patched.setattr(driver, "write_content", refuse)
+        assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+        await settled(fetches)
+    assert not await is_kept(driver)
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+    await settled(fetches)
+    assert await is_kept(driver)
+
+
+async def test_no_room(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC in the middle: readers are cut, nothing stays, and later it works."""
+    hub.blob("a/b", DATA)
+    real_pwrite, real_append = os.pwrite, driver.append
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if offset > 100_000:
+            raise OSError(errno.ENOSPC, "no space")
+        return real_pwrite(fd, data[:100_000], offset)
+
+    async def full_append(stage: Stage, offset: int, chunks: AsyncIterator[bytes], tap: Tap | None = None) -> int:
+        if offset:
+            raise StorageFull
+        return await real_append(stage, offset, chunks, tap)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        patched.setattr(driver, "append", full_append)
+        halves = Halves(DATA, 200_000)
+        hub.on("GET", BLOBS, halves, times=1)
+        reader = await opened(fetches.open(ask(hub), AB, DIGEST))
+        halves.go.set()
+        with pytest.raises(StorageFull):
+            await read(reader)
+        await settled(fetches)
+    assert not await is_kept(driver)
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+
+
+async def test_no_place_at_all(
+    hub: Scripted, ask: Ask, driver: StorageDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.blob("a/b", DATA)
+
+    async def refuse(key: str) -> Stage:
+        raise Unavailable("no")
+
+    monkeypatch.setattr(driver, "begin", refuse)
+    fetches = Fetches(driver, fresh=1.0, folder=str(tmp_path / "absent"), sleep=no_sleep)
+    with pytest.raises(Unavailable):
+        await fetches.open(ask(hub), AB, DIGEST)
+    await fetches.aclose()
+
+
+async def test_closed_in_the_middle(hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver) -> None:
+    hub.on("GET", BLOBS, act.stall(DATA[:1_000_000], len(DATA)))
+    reader = await opened(fetches.open(ask(hub), AB, DIGEST))
+    await fetches.aclose()
+    with pytest.raises(Unavailable):
+        await read(reader)
+    assert not await is_kept(driver)
