@@ -57,7 +57,7 @@ def create_app(config: Config) -> ASGIApp:
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
         thrift=_thrift(config),
         url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
-        fresh=config.garbage.grace / 2,
+        grace=0.0 if config.storage.maintenance.readonly.enabled else config.garbage.grace,
     )
     services = Services(
         resolve=_resolver(content, config),

@@ -7,6 +7,7 @@ from storage import layout
 from storage.driver import StorageDriver
 from storage.errors import NameInvalid
 from storage.facts import ManifestCache, Sizes
+from storage.garbage.renewals import Renewals
 from storage.linkcache import LinkCache
 from storage.local import LocalRepository
 from storage.names import RepositoryName, parse_name
@@ -38,8 +39,7 @@ class ContentStore:
     rescan: seconds between looks for referrers that other registries have pushed; None: never (read-only).
     thrift: what may be left out where the driver's calls are dear.
     url_expires: seconds for which a redirect to the store is good; None: there are no redirects.
-    fresh: seconds; a blob or manifest that is older is written again by a push, lest a collector of garbage that has
-    not seen the push sweeps it: half of the collector's grace.
+    grace: seconds, of the collector of garbage that may run beside pushes; 0: there are no pushes, or no collector.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class ContentStore:
         rescan: float | None = 600.0,
         thrift: Thrift | None = None,
         url_expires: float | None = 1200.0,
-        fresh: float = 12 * 3600.0,
+        grace: float = 24 * 3600.0,
     ) -> None:
         self.driver = driver
         self._rules = rules or ManifestRules()
         self._rescan = rescan
         self._thrift = thrift or Thrift()
         self._url_expires = url_expires
-        self._fresh = fresh
+        self.renewals = Renewals(driver, grace)
         self._hashes = RunningHashes()
         self._begun = Begun()
         self._known = ManifestCache()
@@ -69,18 +69,19 @@ class ContentStore:
     def repository(self, name: RepositoryName) -> LocalRepository:
         """Any name: whether the repository exists shows when it is used."""
         tags, referrers = Tags(name, self.driver), Referrers(name, self.driver, self._rescan)
-        dear = self.driver.calls_are_dear
+        dear, fresh = self.driver.calls_are_dear, self.renewals.fresh
         return LocalRepository(
             name,
             self.driver,
-            reading=self._thrifty_reading(name) if dear else Reading(name, self.driver, self._known),
-            uploads=self._thrifty_uploads(name) if dear else Uploads(name, self.driver, self._hashes, self._fresh),
+            reading=self._thrifty_reading(name) if dear else Reading(name, self.driver, self._known, self.renewals),
+            uploads=self._thrifty_uploads(name) if dear else Uploads(name, self.driver, self._hashes, self.renewals),
             tags=tags,
             referrers=referrers,
-            publishing=ThriftyPublishing(name, self.driver, tags, referrers, self._fresh, deletes=self._thrift.deletes)
+            publishing=ThriftyPublishing(name, self.driver, tags, referrers, fresh, deletes=self._thrift.deletes)
             if dear
-            else Publishing(name, self.driver, tags, referrers, self._fresh),
+            else Publishing(name, self.driver, tags, referrers, fresh),
             rules=self._rules,
+            renewals=self.renewals,
             url_expires=self._url_expires,
         )
 
@@ -89,6 +90,7 @@ class ContentStore:
             name,
             self.driver,
             self._known,
+            self.renewals,
             links=self._links,
             sizes=self._sizes,
             vouchers=self._vouchers,
@@ -100,7 +102,7 @@ class ContentStore:
             name,
             self.driver,
             self._hashes,
-            self._fresh,
+            self.renewals,
             begun=self._begun,
             shareable=self._thrift.shareable,
         )

@@ -1,17 +1,20 @@
 """LocalRepository: a repository over one StorageDriver.
 
-Kept thin: reading is in reading.py, sessions in uploads.py, tags in tags.py, the referrers index in referrers.py, what
-a manifest may be in manifest.py, the order of its writing in publishing.py. Where a driver's calls are dear, the
-thrifty kinds of these do the work. Here is what joins them, and the order in which things are deleted: the tags first,
-so that a crash leaves none that names nothing.
+Kept thin: reading is in reading.py, what a manifest finds here in held.py, sessions in uploads.py, tags in tags.py, the
+referrers index in referrers.py, what a manifest may be in manifest.py, the order of its writing in publishing.py. Where
+a driver's calls are dear, the thrifty kinds of these do the work. Here is what joins them, and the order in which
+things are deleted: the tags first, so that a crash leaves none that names nothing.
 """
 
 import asyncio
+from functools import partial
 
 from storage import layout
 from storage.digest import SHA256, Digest
 from storage.driver import ObjectReader, StorageDriver
-from storage.errors import BlobUnknown, ManifestBlobUnknown, ManifestInvalid, ManifestUnknown, ObjectNotFound
+from storage.errors import BlobUnknown, ManifestUnknown, ObjectNotFound
+from storage.garbage.renewals import Renewals
+from storage.held import Holdings
 from storage.links import read_link
 from storage.manifest import Descriptor, Manifest, parse, parse_stored
 from storage.names import Reference, RepositoryName, Tag
@@ -26,9 +29,6 @@ from storage.uploads import Uploads, mount
 
 _IN_LOOP = 64 << 10
 """Bytes of a manifest that are parsed in the event loop; larger ones go to a thread."""
-
-_AT_ONCE = 16
-"""Checks of presence that run side by side."""
 
 
 class LocalRepository:
@@ -45,6 +45,7 @@ class LocalRepository:
         referrers: Referrers,
         publishing: Publishing,
         rules: ManifestRules,
+        renewals: Renewals,
         url_expires: float | None,
     ) -> None:
         self.name = name
@@ -55,6 +56,8 @@ class LocalRepository:
         self._referrers = referrers
         self._publishing = publishing
         self._rules = rules
+        self._renewals = renewals
+        self._holdings = Holdings(driver, reading, rules, renewals)
         self._url_expires = url_expires
 
     def allow(self, action: Action) -> None:
@@ -74,7 +77,7 @@ class LocalRepository:
         return await self._reading.url(digest, method, self._url_expires)
 
     async def mount_blob(self, digest: Digest, source: RepositoryName | None) -> None:
-        await mount(self._driver, self.name, digest, source)
+        await mount(self._driver, self._renewals, self.name, digest, source)
 
     async def delete_blob(self, digest: Digest) -> None:
         link = layout.layer_link(self.name, digest)
@@ -129,15 +132,16 @@ class LocalRepository:
         digest.verify(body)
         manifest = await _parse(body, content_type)
         self._rules.check(manifest)
-        absent = await self._check_presence(manifest)
+        presence = await self._holdings.check(manifest)
         if not isinstance(reference, Digest):
             tags = (reference, *tags)
         if precondition is not None:
             for tag in tags:  # all before the first is set; a rival between here and there is found by set()
                 await self._tags.check(tag, precondition)
         subject = manifest.subject.digest if manifest.subject else None
-        await self._publishing.publish(digest, body, subject, tags, precondition)
-        return PutManifest(digest, subject, absent)
+        again = partial(self._holdings.look_again, presence) if presence.renewed else None
+        await self._publishing.publish(digest, body, subject, tags, precondition, again)
+        return PutManifest(digest, subject, presence.absent)
 
     async def delete_manifest(self, digest: Digest) -> None:
         body = await self._revision_body(digest)
@@ -168,30 +172,6 @@ class LocalRepository:
 
     async def list_referrers(self, subject: Digest) -> list[Descriptor]:
         return await self._referrers.find(subject)
-
-    async def _check_presence(self, manifest: Manifest) -> tuple[Digest, ...]:
-        """What the manifest names and is not here, where the rules allow that.
-
-        Raises ManifestBlobUnknown where they do not; ManifestInvalid for what has another size than announced.
-        """
-        required = self._rules.required(manifest)
-        named = (*manifest.blobs, *manifest.children)
-        slots = asyncio.Semaphore(_AT_ONCE)
-        sizes = await asyncio.gather(
-            *(self._size(d, slots, manifest=False) for d in manifest.blobs),
-            *(self._size(d, slots, manifest=True) for d in manifest.children),
-        )
-        absent = tuple(dict.fromkeys(d.digest for d, size in zip(named, sizes, strict=True) if size is None))
-        if missing := [digest for digest in absent if digest in required]:
-            raise ManifestBlobUnknown(missing)
-        for descriptor, size in zip(named, sizes, strict=True):
-            if size is not None and size != descriptor.size:
-                raise ManifestInvalid(f"{descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}")
-        return absent
-
-    async def _size(self, descriptor: Descriptor, slots: asyncio.Semaphore, *, manifest: bool) -> int | None:
-        async with slots:
-            return await self._reading.held(descriptor.digest, manifest=manifest)
 
 
 async def _parse(body: bytes, content_type: str | None) -> Manifest:

@@ -3,18 +3,26 @@
 The bytes; the entry among the referrers, a hint that counts only once the revision is there; the revision, which gates
 the bytes; what the tag has ever named (distribution's order, and its `garbage-collect -m` reads it); the tag, last. A
 crash between any two leaves nothing half visible, and a push done again heals.
+
+A collector of garbage sees what a manifest needs from its revision on. What it may have taken before that is found by a
+second look between revision and tag (garbage/renewals.py); then the revision goes again.
 """
+
+from collections.abc import Awaitable, Callable
 
 from storage import layout
 from storage.digest import SHA256, Digest
 from storage.driver import StorageDriver
-from storage.errors import ObjectNotFound
+from storage.errors import ManifestBlobUnknown, ObjectNotFound
 from storage.links import write_link
 from storage.names import RepositoryName, Tag
 from storage.parallel import at_once
 from storage.referrers import Referrers
 from storage.repository import Precondition
 from storage.tags import Tags
+
+Look = Callable[[], Awaitable[None]]
+"""Raises ManifestBlobUnknown when something that the manifest needs has gone."""
 
 
 class Publishing:
@@ -36,11 +44,13 @@ class Publishing:
         subject: Digest | None,
         tags: tuple[Tag, ...],
         precondition: Precondition | None,
+        look_again: Look | None = None,
     ) -> None:
+        """look_again: called where it is due; None: there is nothing to look at."""
         await self._put_body(digest, body)
         if subject is not None:
             await self._referrers.add(subject, digest)
-        await self._put_revision(digest)
+        await self._reveal(digest, look_again)
         for tag in tags:
             await self._tags.set(tag, digest, precondition)
         await self._keep(digest, subject, tags)
@@ -55,6 +65,19 @@ class Publishing:
     async def _put_body(self, digest: Digest, body: bytes) -> None:
         sha256 = bytes.fromhex(digest.hex) if digest.algorithm == SHA256 else None
         await self._driver.put_content(layout.blob_data(digest), body, sha256=sha256, fresh=self._fresh)
+
+    async def _reveal(self, digest: Digest, look_again: Look | None) -> None:
+        if look_again is None:
+            await self._put_revision(digest)
+            return
+        stood = await self.has_revision(digest)
+        await self._put_revision(digest)
+        try:
+            await look_again()
+        except ManifestBlobUnknown:
+            if not stood:  # else it was no worse before, and tags may name it
+                await self._driver.delete(layout.revision_link(self._name, digest))
+            raise
 
     async def _put_revision(self, digest: Digest) -> None:
         await write_link(self._driver, layout.revision_link(self._name, digest), digest)
@@ -94,10 +117,14 @@ class ThriftyPublishing(Publishing):
         subject: Digest | None,
         tags: tuple[Tag, ...],
         precondition: Precondition | None,
+        look_again: Look | None = None,
     ) -> None:
         hint = [] if subject is None else [self._referrers.add(subject, digest)]
         await at_once(self._put_body(digest, body), *hint)
-        await at_once(self._put_revision(digest), *(self._tags.record(tag, digest) for tag in tags))
+        if look_again is not None:  # it may end here: then no half a tag is to be left
+            await self._reveal(digest, look_again)
+        revision = [self._put_revision(digest)] if look_again is None else []
+        await at_once(*revision, *(self._tags.record(tag, digest) for tag in tags))
         await at_once(*(self._tags.point(tag, digest, precondition) for tag in tags))
         if self._deletes:
             await self._keep(digest, subject, tags)

@@ -6,12 +6,14 @@ at once. ThriftyReading (thrifty_reading.py) is the same for stores where a call
 
 import asyncio
 import logging
+from dataclasses import dataclass
 
 from storage import layout
 from storage.digest import Digest
 from storage.driver import ObjectInfo, ObjectReader, StorageDriver
 from storage.errors import BlobUnknown, ManifestUnknown, ObjectNotFound, Unavailable
 from storage.facts import ManifestCache
+from storage.garbage.renewals import Renewals
 from storage.links import read_link
 from storage.manifest import sniff
 from storage.names import Reference, RepositoryName, Tag
@@ -27,18 +29,27 @@ _IN_LOOP = 64 << 10
 """Bytes of a manifest that are looked through in the event loop; larger ones go to a thread."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """size: bytes behind a link.   needed: what keeps them from a collector of garbage while it is young."""
+
+    size: int
+    needed: ObjectInfo
+
+
 class Reading:
     """The verbs of RepositoryReader that read one thing; see there for what they promise."""
 
-    def __init__(self, name: RepositoryName, driver: StorageDriver, known: ManifestCache) -> None:
+    def __init__(self, name: RepositoryName, driver: StorageDriver, known: ManifestCache, renewals: Renewals) -> None:
         self._name = name
         self._driver = driver
         self._known = known
+        self._renewals = renewals
 
     # Blobs
 
     async def stat(self, digest: Digest) -> int:
-        return self._whole(await self._info(digest), digest).size
+        return (await self._offered(digest)).size
 
     async def open(self, digest: Digest, range: RangeRequest | None = None) -> ObjectReader:
         return await self._checked(digest, await self._open(digest, range))
@@ -46,23 +57,46 @@ class Reading:
     async def url(self, digest: Digest, method: str, expires: float) -> str | None:
         if not self._driver.offers_urls:
             return None
-        info = self._whole(await self._info(digest), digest)
+        if method == "HEAD":
+            info = await self._offered(digest)
+        else:
+            info = self._whole(await self._info(digest), digest)
         return await self._driver.url(info.key, method, expires)
 
-    async def held(self, digest: Digest, *, manifest: bool) -> int | None:
-        """Bytes of what the repository holds now under the digest; None: nothing.
+    async def held(self, digest: Digest, *, manifest: bool) -> Held | None:
+        """What the repository holds now under the digest; None: nothing.
 
         manifest: as a manifest, or else as a blob (BuildKit's cache index lists blobs); if not, as a blob alone.
         """
-        for link in (layout.revision_link, layout.layer_link) if manifest else (layout.layer_link,):
+        for look in (self._held_manifest, self._held_blob) if manifest else (self._held_blob,):
             try:
-                return (await self._behind(link(self._name, digest), digest)).size
+                return await look(digest)
             except ObjectNotFound:
                 continue
         return None
 
     def deleted(self, link: str) -> None:
         """That link was deleted: forget whatever is remembered of it."""
+
+    async def _held_blob(self, digest: Digest) -> Held:
+        """Raises ObjectNotFound."""
+        info = await self._behind(layout.layer_link(self._name, digest), digest)
+        return Held(info.size, info)
+
+    async def _held_manifest(self, digest: Digest) -> Held:
+        """A revision lives by its link, and keeps its bytes and all that it names. Raises ObjectNotFound."""
+        link = layout.revision_link(self._name, digest)
+        info = await self._behind(link, digest)
+        return Held(info.size, await self._driver.head(link))
+
+    async def _offered(self, digest: Digest) -> ObjectInfo:
+        """For somebody who may skip an upload, since it is here. Raises BlobUnknown."""
+        info = self._whole(await self._info(digest), digest)
+        try:
+            await self._renewals.offer(info)
+        except ObjectNotFound as exc:
+            raise BlobUnknown(digest) from exc
+        return info
 
     async def _info(self, digest: Digest) -> ObjectInfo:
         """Raises BlobUnknown."""

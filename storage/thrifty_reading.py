@@ -16,11 +16,12 @@ from storage.digest import Digest
 from storage.driver import ObjectInfo, ObjectReader, StorageDriver
 from storage.errors import BlobUnknown, ObjectNotFound
 from storage.facts import ManifestCache, Sizes
+from storage.garbage.renewals import Renewals
 from storage.linkcache import LinkCache
 from storage.links import read_link
 from storage.names import RepositoryName, Tag
 from storage.ranges import RangeRequest
-from storage.reading import Reading
+from storage.reading import Held, Reading
 from storage.repository import StoredManifest
 from storage.vouch import Vouchers
 
@@ -35,13 +36,14 @@ class ThriftyReading(Reading):
         name: RepositoryName,
         driver: StorageDriver,
         known: ManifestCache,
+        renewals: Renewals,
         *,
         links: LinkCache,
         sizes: Sizes,
         vouchers: Vouchers | None,
         read_only: bool,
     ) -> None:
-        super().__init__(name, driver, known)
+        super().__init__(name, driver, known, renewals)
         self._links = links
         self._sizes = sizes
         self._vouchers = vouchers
@@ -101,6 +103,15 @@ class ThriftyReading(Reading):
     async def _behind(self, link: str, digest: Digest) -> ObjectInfo:
         """For a pusher's checks, hence never from memory."""
         return await self._at_once(link, digest, self._head_data)
+
+    async def _held_manifest(self, digest: Digest) -> Held:
+        link = layout.revision_link(self._name, digest)
+        needed = asyncio.ensure_future(self._driver.head(link))
+        try:
+            return Held((await self._behind(link, digest)).size, await needed)
+        except BaseException:
+            await _discarded(needed)
+            raise
 
     async def _info(self, digest: Digest) -> ObjectInfo:
         try:

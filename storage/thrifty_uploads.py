@@ -26,11 +26,12 @@ from storage import layout
 from storage.digest import SHA256, Digest, check_algorithm
 from storage.driver import StorageDriver
 from storage.errors import DigestMismatch, OffsetMismatch
+from storage.garbage.renewals import Renewals
 from storage.links import write_link
 from storage.names import RepositoryName
 from storage.parallel import at_once
 from storage.repository import Chunks, UploadSession
-from storage.uploads import RunningHashes, Uploads, joined, new_session
+from storage.uploads import RunningHashes, Uploads, body_of, new_session
 
 
 class Begun:
@@ -72,12 +73,12 @@ class ThriftyUploads(Uploads):
         name: RepositoryName,
         driver: StorageDriver,
         hashes: RunningHashes,
-        fresh: float,
+        renewals: Renewals,
         *,
         begun: Begun,
         shareable: bool,
     ) -> None:
-        super().__init__(name, driver, hashes, fresh)
+        super().__init__(name, driver, hashes, renewals)
         self._begun = begun
         self._shareable = shareable
 
@@ -109,12 +110,12 @@ class ThriftyUploads(Uploads):
         offset: int | None = None,
         length: int | None = None,
     ) -> None:
-        first = await anext(chunks, b"")
-        everything = bool(first) or digest == Digest.of(b"", digest.algorithm)
+        body = await body_of(chunks, length)
+        everything = body is not None or digest == Digest.of(b"", digest.algorithm)
         if everything and not offset and session.offset == 0 and self._begun.get(session) is None:
-            await self._finish_at_once(session, digest, joined(first, chunks), length)
+            await self._finish_at_once(session, digest, chunks if body is None else body, length)
         else:
-            await self._finish(self._staged(session), digest, first, chunks, offset)
+            await self._finish(self._staged(session), digest, body, offset)
 
     async def cancel(self, session: UploadSession) -> None:
         if not self._may_begin(session):

@@ -18,6 +18,7 @@ from storage import layout
 from storage.digest import SHA256, Digest, RunningHash, check_algorithm
 from storage.driver import StorageDriver
 from storage.errors import BlobUnknown, DigestMismatch, ObjectNotFound, OffsetMismatch, UploadUnknown
+from storage.garbage.renewals import Renewals
 from storage.links import read_link, write_link
 from storage.names import RepositoryName
 from storage.repository import Chunks, UploadSession
@@ -47,16 +48,13 @@ class RunningHashes:
 
 
 class Uploads:
-    """The upload verbs of a repository; see RepositoryWriter for what they promise.
+    """The upload verbs of a repository; see RepositoryWriter for what they promise."""
 
-    fresh: seconds, see StorageDriver.put_content.
-    """
-
-    def __init__(self, name: RepositoryName, driver: StorageDriver, hashes: RunningHashes, fresh: float) -> None:
+    def __init__(self, name: RepositoryName, driver: StorageDriver, hashes: RunningHashes, renewals: Renewals) -> None:
         self._name = name
         self._driver = driver
         self._hashes = hashes
-        self._fresh = fresh
+        self._renewals = renewals
 
     async def start(self, algorithm: str = SHA256) -> UploadSession:
         check_algorithm(algorithm)
@@ -102,8 +100,8 @@ class Uploads:
         offset: int | None = None,
         length: int | None = None,
     ) -> None:
-        """length: bytes that chunks will bring; what is staged already has no use for it."""
-        await self._finish(session, digest, await anext(chunks, b""), chunks, offset)
+        """length: bytes that chunks will bring. With it nothing is read ahead, and a direct way stays open."""
+        await self._finish(session, digest, await body_of(chunks, length), offset)
 
     async def cancel(self, session: UploadSession) -> None:
         try:
@@ -132,23 +130,21 @@ class Uploads:
                 verify=verify,
                 length=length,
                 sha256=bytes.fromhex(digest.hex) if digest.algorithm == SHA256 else None,
-                fresh=self._fresh,
+                fresh=self._renewals.fresh,
             )
         except ObjectNotFound as exc:  # purged while it came, or taken away
             raise UploadUnknown from exc
         await write_link(self._driver, layout.layer_link(self._name, digest), digest)
 
-    async def _finish(
-        self, session: UploadSession, digest: Digest, first: bytes, rest: Chunks, offset: int | None
-    ) -> None:
-        """first: of the chunks; empty where there are none."""
+    async def _finish(self, session: UploadSession, digest: Digest, body: Chunks | None, offset: int | None) -> None:
+        """body: what is still to be appended; None where there is nothing."""
         if session.offset == 0:  # nothing is hashed yet: do it in the algorithm that is asked for
             session = replace(session, algorithm=digest.algorithm, prefix=None)
         try:
-            whole = await self._received(session, digest, first, rest, offset)
+            whole = await self._received(session, digest, body, offset)
             actual = await self._digest(whole, digest.algorithm)
             if actual != digest:
-                if first:
+                if body is not None:
                     await self._remove(whole)
                 raise DigestMismatch(digest, actual)
             await self._publish(whole, digest)
@@ -157,10 +153,10 @@ class Uploads:
                 raise
 
     async def _received(
-        self, session: UploadSession, digest: Digest, first: bytes, rest: Chunks, offset: int | None
+        self, session: UploadSession, digest: Digest, body: Chunks | None, offset: int | None
     ) -> UploadSession:
-        if first:
-            return await self.append(session, joined(first, rest), offset)
+        if body is not None:
+            return await self.append(session, body, offset)
         if session.prefix == digest and offset in (None, session.offset):
             return session  # all that it needs; should there be more bytes by now, publishing finds them
         stored = await self.status(session)
@@ -191,7 +187,7 @@ class Uploads:
         try:
             stage = await self._driver.find_stage(self._key(session))
             await self._driver.publish(
-                stage, self._key(session), layout.blob_data(digest), session.offset, fresh=self._fresh
+                stage, self._key(session), layout.blob_data(digest), session.offset, fresh=self._renewals.fresh
             )
         except ObjectNotFound as exc:
             raise UploadUnknown from exc
@@ -210,7 +206,7 @@ class Uploads:
         """
         try:
             target = await read_link(self._driver, layout.layer_link(self._name, digest))
-            await self._driver.head(layout.blob_data(target))
+            await self._renewals.renew(await self._driver.head(layout.blob_data(target)))
         except ObjectNotFound:
             if session.prefix != digest:
                 return False
@@ -218,9 +214,10 @@ class Uploads:
             return True
         try:
             info = await self._driver.head(layout.blob_data(digest))
+            if info.size != session.offset:
+                return False
+            await self._renewals.renew(info)
         except ObjectNotFound:
-            return False
-        if info.size != session.offset:
             return False
         await write_link(self._driver, layout.layer_link(self._name, digest), digest)
         return True
@@ -241,7 +238,9 @@ def new_session(algorithm: str, now: datetime) -> UploadSession:
     return UploadSession(str(uuid.uuid4()), 0, now.strftime("%Y-%m-%dT%H:%M:%SZ"), algorithm)
 
 
-async def mount(driver: StorageDriver, target: RepositoryName, digest: Digest, source: RepositoryName | None) -> None:
+async def mount(
+    driver: StorageDriver, renewals: Renewals, target: RepositoryName, digest: Digest, source: RepositoryName | None
+) -> None:
     """Link a blob of `source` (None: of any repository) into `target`. Raises BlobUnknown."""
     try:
         data = digest
@@ -255,13 +254,23 @@ async def mount(driver: StorageDriver, target: RepositoryName, digest: Digest, s
         raise BlobUnknown(digest)
     if info.size == 0 and digest != Digest.of(b"", digest.algorithm):
         raise BlobUnknown(digest)  # emptied by a crash: the client now uploads it, and so heals it everywhere
+    try:
+        await renewals.renew(info)
+    except ObjectNotFound as exc:
+        raise BlobUnknown(digest) from exc
     await write_link(driver, layout.layer_link(target, digest), digest)
 
 
+async def body_of(chunks: Chunks, length: int | None) -> Chunks | None:
+    """The chunks; None where there are none. As they are where their length is known: they may be a DirectChunks."""
+    if length is not None:
+        return chunks if length else None
+    first = await anext(chunks, b"")
+    return joined(first, chunks) if first else None
+
+
 async def joined(first: bytes, rest: Chunks) -> AsyncIterator[bytes]:
-    """rest, with what was taken from it before; nothing where that is empty."""
-    if not first:
-        return
+    """rest, with what was taken from it before."""
     yield first
     async for chunk in rest:
         yield chunk

@@ -1,5 +1,6 @@
 """create_app: a plain ASGI app, alone, below another, behind a prefix, under a name of its own."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,10 +14,12 @@ from starlette.types import ASGIApp
 
 from registry.app import create_app
 from registry.config import Config, ConfigError, HTTPConfig, LogConfig, StorageConfig
-from registry.config.model import AccessLogConfig, ManifestRulesConfig, URLRulesConfig, ValidationConfig
+from registry.config.model import AccessLogConfig, GarbageConfig, ManifestRulesConfig, URLRulesConfig, ValidationConfig
 from registry.lifespan import lifespan
 from storage.errors import Unavailable
 from tests.api import Api, digest_of, with_query
+from tests.conftest import read_only
+from tests.storage.shelf import DAY
 
 MEMORY = StorageConfig(driver="inmemory", parameters={})
 
@@ -122,3 +125,21 @@ async def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -
 def test_patterns_are_of_re2() -> None:
     urls = URLRulesConfig(allow=(r"^https?://([^/]+\.)*example\.com/",), deny=())
     create_app(Config(storage=MEMORY, validation=ValidationConfig(manifests=ManifestRulesConfig(urls=urls))))
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+async def test_only_a_registry_that_takes_pushes_renews_blobs(tmp_path: Path, readonly: bool) -> None:
+    """And writes nothing else for a HEAD; garbage.grace says when."""
+    storage = StorageConfig(driver="filesystem", parameters={"rootdirectory": str(tmp_path)})
+    async with client(create_app(Config(storage=storage))) as http:
+        await push_blob(http, "")
+    (blob,) = tmp_path.rglob("blobs/**/data")
+    (link,) = tmp_path.rglob("_layers/**/link")
+    for path in (blob, link):
+        os.utime(path, (1e9, 1e9))
+    config = Config(storage=read_only(storage) if readonly else storage)
+    for grace, renewed in ((0.0, False), (DAY, not readonly)):
+        async with client(create_app(replace(config, garbage=GarbageConfig(grace=grace)))) as http:
+            assert (await http.head(f"/v2/a/b/blobs/{digest_of(b'data')}")).status_code == 200
+        assert (blob.stat().st_mtime > 1e9) is renewed
+        assert link.stat().st_mtime == 1e9

@@ -1,73 +1,55 @@
 """Pushes beside a collection: at every call of the collector something comes in between, and nothing is lost.
 
-`Writer` does what renewals.py asks of a registry that takes pushes.
+Clients push through the whole repository. What it does for them says renewals.py, and test_renewals.py shows it.
 """
 
 import asyncio
 import fcntl
+import math
 import os
 import random
-from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from storage import layout
+from storage.content import ContentStore
 from storage.digest import Digest
 from storage.driver import StorageDriver
 from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
-from storage.errors import ManifestBlobUnknown, ManifestUnknown, ObjectNotFound, Unavailable
+from storage.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, ObjectNotFound
 from storage.garbage.named import named_digests
-from storage.garbage.renewals import Renewals
 from storage.names import RepositoryName, parse_name
 from tests.api import image
 from tests.storage.shelf import DAY, A, B, Shelf, age
-from tests.storage.spying import Before, Record, Shuffle, Spied
+from tests.storage.spying import Before, Shuffle, Spied
 
 BLOB = b"old, and nobody needs it yet"
 DIGEST = Digest.of(BLOB)
 
 
-class Writer:
-    """A client and its registry: it asks with HEAD, uploads what is missing, and pushes the manifest."""
+class Client:
+    """It asks with HEAD, uploads what is missing, and pushes the manifest."""
 
     def __init__(self, driver: StorageDriver) -> None:
         self.shelf = Shelf(driver)
-        self.renewals = Renewals(driver, DAY)
 
-    async def has(self, name: RepositoryName, digest: Digest) -> bool:
+    async def has(self, name: RepositoryName, data: bytes) -> bool:
         """HEAD of a blob."""
         try:
-            await self.shelf.driver.head(layout.layer_link(name, digest))
-            await self.renewals.offer(await self.shelf.driver.head(layout.blob_data(digest)))
-        except ObjectNotFound:
+            await self.shelf.content.repository(name).stat_blob(Digest.of(data))
+        except BlobUnknown:
             return False
         return True
 
     async def push(self, name: RepositoryName, *layers: bytes, tag: str) -> Digest:
+        """Raises ManifestBlobUnknown."""
         for data in (b"{}", *layers):
-            if not await self.has(name, Digest.of(data)):
+            if not await self.has(name, data):
                 await self.shelf.blob(name, data)
-        return await self.put(name, image(b"{}", layers), tag, [Digest.of(data) for data in (b"{}", *layers)])
-
-    async def put(self, name: RepositoryName, body: bytes, tag: str, blobs: list[Digest]) -> Digest:
-        """PUT of a manifest, with both looks. Raises ManifestBlobUnknown."""
-        renewed = [blob for blob in blobs if await self._renew(blob)]
-        digest = await self.shelf.manifest(name, body)
-        for blob in renewed:
-            try:
-                await self.shelf.driver.head(layout.blob_data(blob))
-            except ObjectNotFound as exc:
-                await self.shelf.delete(name, digest)
-                raise ManifestBlobUnknown([blob]) from exc
-        return await self.shelf.manifest(name, body, tag)
-
-    async def _renew(self, blob: Digest) -> bool:
-        try:
-            return await self.renewals.renew(await self.shelf.driver.head(layout.blob_data(blob)))
-        except ObjectNotFound as exc:
-            raise ManifestBlobUnknown([blob]) from exc
+        return await self.shelf.manifest(name, image(b"{}", layers), tag)
 
 
 @pytest.fixture
@@ -103,11 +85,11 @@ async def test_a_push_that_skips_an_old_blob_in_the_middle_of_a_collection() -> 
     while True:
         shelf = Shelf(MemoryDriver())
         await old_store(shelf)
-        writer = Writer(shelf.driver)
+        client = Client(shelf.driver)
         pushed: list[Digest] = []
 
-        async def push(verb: str, key: str, writer: Writer = writer, pushed: list[Digest] = pushed) -> None:
-            pushed.append(await writer.push(A, BLOB, tag="new"))
+        async def push(verb: str, key: str, client: Client = client, pushed: list[Digest] = pushed) -> None:
+            pushed.append(await client.push(A, BLOB, tag="new"))
 
         if not await beside(shelf, call, push):
             break
@@ -126,22 +108,21 @@ async def test_each_half_of_a_push_in_another_moment() -> None:
         for second in range(first + 1, 40, 4):
             shelf = Shelf(MemoryDriver())
             await old_store(shelf)
-            writer = Writer(shelf.driver)
-            await one_push(shelf, writer, first, second)
+            await one_push(shelf, Client(shelf.driver), first, second)
             await shelf.content.aclose()
 
 
-async def one_push(shelf: Shelf, writer: Writer, first: int, second: int) -> None:
+async def one_push(shelf: Shelf, client: Client, first: int, second: int) -> None:
     count, has, pushed = 0, False, False
 
     async def before(verb: str, key: str) -> None:
         nonlocal count, has, pushed
         count += 1
         if count == first:
-            has = await writer.has(A, DIGEST)
+            has = await client.has(A, BLOB) and await client.has(A, b"{}")
         elif count == second and has:
             try:
-                await writer.put(A, image(b"{}", (BLOB,)), "new", [DIGEST, Digest.of(b"{}")])
+                await client.shelf.manifest(A, image(b"{}", (BLOB,)), "new")
             except ManifestBlobUnknown:
                 return
             pushed = True
@@ -229,74 +210,6 @@ async def test_a_link_that_is_written_before_its_removal_stays(shelf: Shelf) -> 
     assert await shelf.has(A, BLOB)
 
 
-# Renewals
-
-
-async def test_renewed_once_in_a_quarter_of_the_grace(shelf: Shelf) -> None:
-    record = Record()
-    driver = Spied(shelf.driver, record)
-    renewals, key = Renewals(driver, DAY), layout.blob_data(await shelf.blob(A, b"x"))
-    assert not await renewals.renew(await driver.head(key))
-    age(shelf.driver, DAY / 4 - 60)
-    assert not await renewals.renew(await driver.head(key))
-    age(shelf.driver, 120)
-    old = await driver.head(key)
-    assert await renewals.renew(old)
-    assert not await renewals.renew(await driver.head(key))
-    assert [call for call in record.taken() if call[0] == "touch"] == [("touch", key)]
-    assert (await driver.head(key)).version != old.version
-    assert await driver.now() - (await driver.head(key)).modified < 60
-
-
-async def test_many_at_once_are_one_touch(shelf: Shelf) -> None:
-    record, begun, gate = Record(), asyncio.Event(), asyncio.Event()
-
-    async def hold(verb: str, key: str) -> None:
-        await record(verb, key)
-        if verb == "touch":
-            begun.set()
-            await gate.wait()
-
-    driver = Spied(shelf.driver, hold)
-    renewals, key = Renewals(driver, DAY), layout.blob_data(await shelf.blob(A, b"x"))
-    age(shelf.driver)
-    info = await driver.head(key)
-    asking = [asyncio.create_task(renewals.renew(info)) for _ in range(5)]
-    await begun.wait()
-    asking[0].cancel()
-    gate.set()
-    answers = await asyncio.gather(*asking, return_exceptions=True)
-    assert answers[1:] == [True] * 4
-    assert isinstance(answers[0], asyncio.CancelledError)
-    assert len([call for call in record.calls if call[0] == "touch"]) == 1
-
-
-async def test_what_has_gone_is_said_and_a_full_disk_spoils_no_answer(
-    shelf: Shelf, caplog: pytest.LogCaptureFixture
-) -> None:
-    record = Record()
-    driver = Spied(shelf.driver, record)
-    renewals, key = Renewals(driver, DAY), layout.blob_data(await shelf.blob(A, b"x"))
-    age(shelf.driver)
-    info = await driver.head(key)
-    record.failing["touch", key] = Unavailable("the disk is gone")
-    await renewals.offer(info)
-    assert "cannot renew" in caplog.text
-    with pytest.raises(Unavailable):
-        await renewals.renew(info)
-    record.failing.clear()
-    await shelf.driver.delete(key)
-    for verb in (renewals.offer, renewals.renew):
-        with pytest.raises(ObjectNotFound):
-            await verb(info)
-
-
-async def test_without_a_grace_nothing_is_renewed(shelf: Shelf) -> None:
-    key = layout.blob_data(await shelf.blob(A, b"x"))
-    age(shelf.driver)
-    assert not await Renewals(shelf.driver, 0.0).renew(await shelf.driver.head(key))
-
-
 async def test_a_touch_waits_for_a_delete_by_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it could fall between the look at the version and the removal, and the writer believe in it."""
     driver = FilesystemDriver(tmp_path, scratch=layout.SCRATCH)
@@ -322,51 +235,110 @@ async def test_a_touch_waits_for_a_delete_by_version(tmp_path: Path, monkeypatch
 # Everything at once
 
 
-@pytest.fixture
-async def memory() -> AsyncIterator[MemoryDriver]:
-    driver = MemoryDriver()
-    yield driver
-    await driver.aclose()
+class Clocked(MemoryDriver):
+    """A store whose clock is set by hand, and gives its times to what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = 1e9
+
+    async def now(self) -> float:
+        return self.clock
+
+    async def touch(self, key: str) -> None:
+        await super().touch(key)
+        self._objects[key].modified = self.clock
+
+    def _store(self, key: str, data: bytes) -> str:
+        version = super()._store(key, data)
+        self._objects[key].modified = self.clock
+        return version
+
+
+class Town:
+    """Clients that push and untag, and a collector, in turns that the seed decides, while the clock jumps by hours.
+
+    No push takes longer than 3/4 of the grace: that is what operators are asked for. grace: of the clients' registry.
+    """
+
+    def __init__(self, seed: int, grace: float) -> None:
+        self.store = Clocked()
+        self.driver = Spied(self.store, self.before)
+        self.grace = grace
+        self.dice = random.Random(seed)
+        self.turns = Shuffle(seed)
+        self.repositories = [parse_name(f"r{number}") for number in range(3)]
+        self.layers = [b"layer %d" % number for number in range(30)]
+        self.clients = 3
+        self.begun: dict[str, float] = {}
+        self.lost: list[str] = []
+        self.pushed = self.collected = 0
+
+    async def before(self, verb: str, key: str) -> None:
+        for _ in range(10 if verb == "put" and "/revisions/" in key else 1):
+            await self.turns(verb, key)  # mostly between the check of a manifest and its revision
+        if self.dice.random() < 0.03:
+            room = min(self.begun.values(), default=math.inf) + 0.7 * DAY - self.store.clock
+            self.store.clock += min(self.dice.choice((DAY / 10, DAY / 3, 2 * DAY)), room)
+
+    async def run(self) -> None:
+        try:
+            await asyncio.gather(*(self.client(str(number)) for number in range(self.clients)), self.collector())
+        finally:
+            await self.store.aclose()
+
+    async def client(self, who: str) -> None:
+        client = Client(self.driver)
+        client.shelf.content = ContentStore(self.driver, grace=self.grace)
+        client.shelf.content.renewals.clock = lambda: self.store.clock
+        for _ in range(20):
+            name, tag = self.dice.choice(self.repositories), f"t{self.dice.randrange(2)}"
+            with suppress(ManifestBlobUnknown, ManifestUnknown):  # told to push again; no such tag
+                if self.dice.random() < 0.3:
+                    await client.shelf.untag(name, tag)
+                    continue
+                if self.dice.random() < 0.5:  # a push that is given up
+                    for layer in self.dice.sample(self.layers, 8):
+                        await client.shelf.blob(name, layer)
+                    continue
+                self.begun[who] = self.store.clock
+                try:
+                    await client.push(name, *self.dice.sample(self.layers, 4), tag=tag)
+                finally:
+                    del self.begun[who]
+                self.pushed += 1
+        self.clients -= 1
+
+    async def collector(self) -> None:
+        while self.clients:
+            for _ in range(self.dice.randrange(1500)):  # garbage gathers
+                await asyncio.sleep(0)
+            await self.collect()
+        await self.collect()
+
+    async def collect(self) -> None:
+        self.collected += (await Shelf(self.driver).collect(untagged=True)).swept
+        await whole(Shelf(self.store), self.repositories, self.lost)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-async def test_pushes_deletes_and_collections_side_by_side(memory: MemoryDriver, seed: int) -> None:
-    """Turns in an order that the seed decides, a clock that jumps, and no blob of a tagged image is ever missing."""
-    dice = random.Random(seed)
-    driver = Spied(memory, Shuffle(seed))
-    repositories = [parse_name(f"r{number}") for number in range(3)]
-    layers = [b"layer %d" % number for number in range(8)]
-    lost: list[str] = []
+async def test_pushes_deletes_and_collections_side_by_side(seed: int) -> None:
+    """No blob of a tagged image is ever missing."""
+    town = Town(seed, DAY)
+    await town.run()
+    assert town.lost == []
+    assert town.pushed > 10
+    assert town.collected > 10
 
-    pushing = 0
 
-    async def client() -> None:
-        nonlocal pushing
-        writer = Writer(driver)
-        for _ in range(25):
-            name, tag = dice.choice(repositories), f"t{dice.randrange(2)}"
-            pushing += 1
-            try:
-                if dice.random() < 0.5:
-                    await writer.shelf.untag(name, tag)
-                else:
-                    await writer.push(name, *dice.sample(layers, 2), tag=tag)
-            except (ManifestBlobUnknown, ManifestUnknown):
-                pass  # told to push again; no such tag
-            pushing -= 1
-            if not pushing:  # no push takes longer than the grace, a collection may
-                age(memory, dice.choice((DAY / 3, 2 * DAY)))
-
-    async def collector() -> None:
-        for _ in range(15):
-            await Shelf(driver).collect(untagged=True)
-            await whole(Shelf(memory), repositories, lost)
-
-    await asyncio.gather(client(), client(), client(), collector())
-    await Shelf(driver).collect(untagged=True)
-    await whole(Shelf(memory), repositories, lost)
-    assert lost == []
+@pytest.mark.slow
+async def test_side_by_side_without_renewals_loses() -> None:
+    """So the test above looks where it matters."""
+    towns = [Town(seed, 0.0) for seed in range(12)]
+    for town in towns:
+        await town.run()
+    assert [town for town in towns if town.lost]
 
 
 async def whole(shelf: Shelf, repositories: list[RepositoryName], lost: list[str]) -> None:

@@ -1,8 +1,10 @@
 """Upload sessions over a real driver: the order of writes, what is hashed when, and what concurrent clients can do."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from storage import layout
 from storage.content import ContentStore
 from storage.digest import Digest, RunningHash
 from storage.driver import StorageDriver
+from storage.drivers.filesystem import FilesystemDriver
 from storage.drivers.memory import MemoryDriver
 from storage.errors import (
     BlobUnknown,
@@ -551,3 +554,60 @@ async def test_f17_the_same_blob_pushed_at_once(seed: int) -> None:
     assert [info.key async for info in backing.list_objects(layout.BLOBS)] == [layout.blob_data(DIGEST)]
     assert await leftovers(backing) == []
     await backing.aclose()
+
+
+# The direct way to a body
+
+
+@dataclass
+class Arrived:
+    """An inlet for which everything has come."""
+
+    first: list[bytes]
+    left: int = 0
+
+    def receive(self, buffer: memoryview) -> int:
+        return 0
+
+    async def ready(self) -> None:
+        raise AssertionError("nothing is missing")
+
+
+@dataclass
+class Direct:
+    """Chunks that only go the direct way."""
+
+    pieces: list[bytes]
+    taken: int = field(default=0)
+
+    def __aiter__(self) -> "Direct":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise AssertionError("read through the loop")
+
+    @contextmanager
+    def take_over(self) -> Iterator[Arrived]:
+        self.taken += 1
+        yield Arrived(self.pieces)
+
+
+@pytest.mark.parametrize("half", [0, HALF])
+async def test_the_body_of_a_closing_put_goes_the_direct_way(tmp_path: Path, half: int) -> None:
+    """Where its length is told, nothing is read ahead of it."""
+    driver = FilesystemDriver(tmp_path, scratch=layout.SCRATCH)
+    repository = ContentStore(driver).repository(NAME)
+    session = await repository.start_upload()
+    if half:
+        session = await repository.append_upload(session, in_pieces(DATA[:half]))
+    body = Direct([DATA[half:]])
+    await repository.finish_upload(session, DIGEST, body, half, len(DATA) - half)
+    assert body.taken == 1
+    assert await read_blob(repository, DIGEST) == DATA
+    await driver.aclose()
+
+
+async def test_no_body_is_neither_read_nor_taken(repository: LocalRepository) -> None:
+    session = await repository.append_upload(await repository.start_upload(), in_pieces(DATA))
+    await repository.finish_upload(session, DIGEST, never(), length=0)
+    assert await read_blob(repository, DIGEST) == DATA
