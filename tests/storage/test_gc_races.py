@@ -335,10 +335,12 @@ async def test_pushes_deletes_and_collections_side_by_side(seed: int) -> None:
 @pytest.mark.slow
 async def test_side_by_side_without_renewals_loses() -> None:
     """So the test above looks where it matters."""
-    towns = [Town(seed, 0.0) for seed in range(12)]
-    for town in towns:
+    for seed in range(12):
+        town = Town(seed, 0.0)
         await town.run()
-    assert [town for town in towns if town.lost]
+        if town.lost:
+            return
+    pytest.fail("no image has lost a blob")
 
 
 async def whole(shelf: Shelf, repositories: list[RepositoryName], lost: list[str]) -> None:
