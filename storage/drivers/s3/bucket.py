@@ -137,7 +137,8 @@ class Bucket(Protocol):
     ) -> Part:
         """Sends a CRC32, computed off the event loop. checksum: False where the upload was begun without (above)."""
 
-    async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange) -> Part: ...
+    async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange, *, beside: int = 1) -> Part:
+        """beside: how many such copies the caller has under way at a time, this one counted: each is slower for it."""
 
     async def complete_upload(self, key: str, id: str, parts: list[Part], *, if_absent: bool = False) -> None:
         """Raises UploadGone; PreconditionFailed. A 200 with an error in its body is an error."""

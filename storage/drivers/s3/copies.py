@@ -46,9 +46,8 @@ class Copier:
 
         async def part(number: int) -> Part:
             async with slots:
-                return await self.bucket.copy_part(
-                    target, id, number, source, ByteRange(ends[number - 1], ends[number])
-                )
+                span = ByteRange(ends[number - 1], ends[number])
+                return await self.bucket.copy_part(target, id, number, source, span, beside=min(count, self.at_once))
 
         copies = [asyncio.ensure_future(part(number)) for number in range(1, count + 1)]
         try:

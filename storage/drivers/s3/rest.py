@@ -35,7 +35,7 @@ _IN_LOOP = 256 << 10
 """Bytes whose CRC32 is computed in the event loop: less than the way to a thread and back costs."""
 
 _COPIED = 8 << 20
-"""Bytes a second that a store copies at least."""
+"""Bytes a second that a store copies at least, of all copies side by side: a small one answers them all at the end."""
 
 _LONGEST = 7 * 86_400
 """Seconds: S3's bound for a presigned URL."""
@@ -188,7 +188,7 @@ class RestBucket:
         kept = answer.headers.get("x-amz-checksum-crc32", "")
         return Part(number, size, self._etag(request, answer), answer.date, kept)
 
-    async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange) -> Part:
+    async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange, *, beside: int = 1) -> Part:
         request = Request(
             errors.COPY_PART,
             "PUT",
@@ -199,7 +199,7 @@ class RestBucket:
                 "x-amz-copy-source-range": f"bytes={span.start}-{span.stop - 1}",
             },
             missing=source,
-            patience=self._settings.readtimeout + len(span) / _COPIED,
+            patience=self._settings.readtimeout + beside * len(span) / _COPIED,
         )
         etag, modified, checksum = self._read(request, await self._calls.ask(request), xml.parse_copied_part)
         return Part(number, len(span), etag, modified, checksum)

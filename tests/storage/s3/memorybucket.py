@@ -80,6 +80,7 @@ class MemoryBucket:
     def __init__(self, *, tree: bool = False, conditions: bool = True, page: int = 1000) -> None:
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, Open] = {}
+        self._copying = 0
         self.folders: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
@@ -244,8 +245,13 @@ class MemoryBucket:
         self._raise(fault, key)
         return part
 
-    async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange) -> Part:
-        fault = await self._call("copy_part", key)
+    async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange, *, beside: int = 1) -> Part:
+        self._copying += 1
+        assert self._copying <= beside, "more copies at a time than the store is given time for"
+        try:
+            fault = await self._call("copy_part", key)
+        finally:
+            self._copying -= 1
         part = self._add(self._upload(key, id), number, self._found(source).data[span.start : span.stop])
         self._raise(fault, key)
         return part
