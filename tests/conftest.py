@@ -1,6 +1,7 @@
 """Fixtures for tests of the application: in-process over httpx, on each built-in driver."""
 
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import DeleteConfig, MaintenanceConfig, ReadOnlyConfig, StorageConfig
 from registry.lifespan import lifespan
+from registry.logs import ACCESS
 from tests.api import Api
 from tests.s3.servers import minio as minio  # fixtures that start a server when a test first asks
 from tests.s3.servers import moto as moto
@@ -17,6 +19,19 @@ from tests.s3.servers import s3_server as s3_server
 from tests.s3.servers import seaweedfs as seaweedfs
 
 Connect = Callable[[Config], "AsyncIterator[Api]"]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs in-process sets up logging; the tests behind it must not be deaf to warnings."""
+    root, access = logging.getLogger(), logging.getLogger(ACCESS)
+    level, handlers = root.level, root.handlers[:]
+    yield
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+    root.setLevel(level)
+    access.disabled = False
 
 
 @pytest.fixture(params=["inmemory", "filesystem"])

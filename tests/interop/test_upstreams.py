@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from registry.proxy.repository import UpstreamRepository
 from registry.config.upstreams import UpstreamConfig
+from registry.proxy.repository import UpstreamRepository
 from registry.proxy.upstream import Upstream
 from storage.digest import Digest
 from storage.errors import BlobUnknown, ManifestUnknown, RepositoryUnknown, UpstreamDenied, UpstreamUnavailable
