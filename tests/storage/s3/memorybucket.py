@@ -80,7 +80,7 @@ class MemoryBucket:
     def __init__(self, *, tree: bool = False, conditions: bool = True, page: int = 1000) -> None:
         self.objects: dict[str, Stored] = {}
         self.uploads: dict[str, Open] = {}
-        self._copying = 0
+        self._copying = self.most_copying = 0
         self.folders: set[str] = set()
         self.calls: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
@@ -248,6 +248,7 @@ class MemoryBucket:
     async def copy_part(self, key: str, id: str, number: int, source: str, span: ByteRange, *, beside: int = 1) -> Part:
         self._copying += 1
         assert self._copying <= beside, "more copies at a time than the store is given time for"
+        self.most_copying = max(self.most_copying, self._copying)
         try:
             fault = await self._call("copy_part", key)
         finally:

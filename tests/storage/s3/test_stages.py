@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
 from storage.drivers.s3.bucket import PerhapsOurs, UploadGone
-from storage.drivers.s3.copies import LARGEST_COPY
+from storage.drivers.s3.copies import FIRST, LARGEST_COPY, QUICK, Copier
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.stages import part_size
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, Unavailable
@@ -240,3 +241,20 @@ async def test_large_copies_go_in_ranges(bucket: MemoryBucket) -> None:
     assert bucket.uploads == {}
     assert await driver.read("b") == data
     await driver.aclose()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at_once", "most"),
+    [(0.0, 20, 20), (QUICK, 20, FIRST), (0.0, 3, 3)],
+    ids=["quick", "slow", "few-allowed"],
+)
+async def test_more_ranges_are_copied_side_by_side_while_each_is_quick(
+    bucket: MemoryBucket, seconds: float, at_once: int, most: int
+) -> None:
+    data, times = pattern(60 * MIB), count(step=seconds)
+    bucket.store("a", data)
+    # by this clock a copy takes at least `seconds`: it goes on by them at every look
+    copier = Copier(bucket, MIB, MIB, at_once, clock=lambda: next(times))
+    id = await bucket.create_upload("b")
+    assert [part.size for part in await copier.parts("a", len(data), "b", id)] == [MIB] * 60
+    assert bucket.most_copying == most
