@@ -8,6 +8,7 @@ import http.client
 import os
 import socket
 import ssl
+from contextlib import closing
 from pathlib import Path
 
 from registry.commands.refusal import Refusal
@@ -17,8 +18,6 @@ from registry.listeners import split_address
 TIMEOUT = 4.0
 """Seconds; less than the image's own for the whole command, so that there is a line that says why."""
 EVERY = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # where to ask what listens everywhere
-LIVES = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
-"""What TLS servers say to a client without a certificate; of OpenSSL, without its TLSV13_ALERT_ and the like."""
 
 
 def serving_config(processes: Path = Path("/proc")) -> Path | None:
@@ -32,8 +31,13 @@ def serving_config(processes: Path = Path("/proc")) -> Path | None:
         except OSError:  # it has ended meanwhile
             continue
         arguments = [os.fsdecode(word) for word in words if word]
-        if "serve" in arguments and any(Path(each).name == "registry" for each in arguments[:3]):
-            return _configuration(arguments[arguments.index("serve") + 1 :])
+        while arguments and Path(arguments[0]).name != "registry":
+            arguments.pop(0)
+        match arguments[1:]:
+            case ["serve", *rest]:
+                return _configuration(rest)
+            case [only] if "/" in only or "." in only:  # a configuration alone means serve, too
+                return Path(only)
     return None
 
 
@@ -53,11 +57,10 @@ def run(config: Config) -> int:
     addr, path = config.http.addr, f"{config.http.prefix.rstrip('/')}/v2/"
     try:
         status = _ask(config, path)
-    except ssl.SSLError as exc:
-        if any(word in (exc.reason or "") for word in LIVES):
-            return 0
-        raise Refusal(f"healthcheck: no TLS at {addr}: {exc.reason}") from exc
     except (OSError, http.client.HTTPException) as exc:
+        # TLS 1.3 refuses after the handshake, by an alert that a reset of the connection may overtake.
+        if config.http.tls.clientcas and isinstance(exc, ssl.SSLError | ConnectionResetError):
+            return 0
         raise Refusal(f"healthcheck: no answer at {addr}: {str(exc) or type(exc).__name__}") from exc
     if status >= 500:
         raise Refusal(f"healthcheck: {path} at {addr} answers {status}")
@@ -67,24 +70,27 @@ def run(config: Config) -> int:
 def _ask(config: Config, path: str) -> int:
     """The status of the answer."""
     connection = http.client.HTTPConnection("localhost", timeout=TIMEOUT)
-    with _connected(config) as sock:
+    with closing(connection):
+        connection.sock = _connected(config)
         if config.http.tls.certificate:
             context = ssl.create_default_context()
             context.check_hostname = False  # it is the certificate of a name that we do not know, on this machine
             context.verify_mode = ssl.CERT_NONE
-            sock = context.wrap_socket(sock)
-        connection.sock = sock
+            connection.sock = context.wrap_socket(connection.sock)
         connection.request("GET", path, headers={"Connection": "close", "User-Agent": "moorage-healthcheck"})
-        status = connection.getresponse().status
-        connection.close()
-    return status
+        with connection.getresponse() as response:
+            return response.status
 
 
 def _connected(config: Config) -> socket.socket:
     if config.http.net == "unix":
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(TIMEOUT)
-        sock.connect(config.http.addr)
+        try:
+            sock.connect(config.http.addr)
+        except OSError:
+            sock.close()
+            raise
         return sock
     host, port = split_address(config.http.addr)
     return socket.create_connection((EVERY.get(host, host), int(port)), timeout=TIMEOUT)

@@ -1,0 +1,1 @@
+"""The image, built and run by docker without any registry of images: `make image-test`, as root."""

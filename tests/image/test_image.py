@@ -1,0 +1,255 @@
+"""The image as operators run it: over what registry:2 wrote as root, as any user, read-only, behind its environment."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.clients.shell import Shell
+from tests.interop import peers
+
+pytestmark = pytest.mark.image
+
+MOST_COMPRESSED = 35_000_000
+# Of a compose file for registry:2, but for the port.
+COMPOSE = {
+    "REGISTRY_STORAGE_DELETE_ENABLED": "true",
+    "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/var/lib/registry",
+    "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR": "inmemory",
+    "REGISTRY_STORAGE_MAINTENANCE_READONLY": '{"enabled": false}',
+    "REGISTRY_HTTP_SECRET": "the same text on every one",
+    "REGISTRY_LOG_LEVEL": "info",
+}
+
+
+@pytest.fixture
+def volume(workspace: Path) -> Iterator[Path]:
+    folder = workspace / "volume"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def running(docker: Shell, image: str, *options: str, arguments: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """A container that has turned healthy, by its own health check; yields its id and host:port."""
+    port = peers.free_port()
+    fixed = ("--detach", "--network", "host", "--read-only", "--health-interval", "1s", "--health-start-period", "0s")
+    environ = [word for name, value in COMPOSE.items() for word in ("--env", f"{name}={value}")]
+    environ += ["--env", f"REGISTRY_HTTP_ADDR=:{port}"]
+    container = docker("docker", "run", *fixed, *environ, *options, image, *arguments).out.strip()
+    try:
+        wait_until_healthy(docker, container)
+        yield container, f"localhost:{port}"
+    finally:
+        docker("docker", "logs", container)  # into what a failing test shows
+        docker("docker", "rm", "--force", "--volumes", container)
+
+
+def wait_until_healthy(docker: Shell, container: str) -> None:
+    deadline = time.monotonic() + 60
+    while inspect(docker, container, ".State.Health.Status") != "healthy":
+        assert inspect(docker, container, ".State.Running") == "true", docker("docker", "logs", container).both
+        assert time.monotonic() < deadline, inspect(docker, container, "json .State.Health")
+        time.sleep(0.2)  # docker has no command that waits for it
+
+
+def inspect(docker: Shell, container: str, what: str) -> str:
+    return docker("docker", "inspect", "--format", f"{{{{{what}}}}}", container).out.strip()
+
+
+def status(docker: Shell, container: str) -> dict[str, list[str]]:
+    """Of the registry's process, from the kernel."""
+    lines = docker("docker", "exec", container, "cat", "/proc/1/status").out.splitlines()
+    return {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+
+
+def push_and_pull(docker: Shell, small: str, address: str) -> None:
+    name = f"{address}/team/small:1"
+    docker("docker", "tag", small, name)
+    docker("docker", "push", name)
+    docker("docker", "rmi", name)
+    pull(docker, name)
+
+
+def pull(docker: Shell, name: str) -> None:
+    docker("docker", "pull", name)
+    docker("docker", "rmi", name)
+
+
+def stop(docker: Shell, container: str) -> None:
+    docker("docker", "stop", "--time", "30", container)
+    assert inspect(docker, container, ".State.ExitCode") == "0"
+
+
+def no_capabilities(found: dict[str, list[str]]) -> bool:
+    return all(int(found[name][0], 16) == 0 for name in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb"))
+
+
+def test_a_fresh_volume_is_nobodys(docker: Shell, image: str, small: str) -> None:
+    with running(docker, image) as (container, address):
+        found = status(docker, container)
+        assert found["Uid"] == ["10001"] * 4
+        assert found["Groups"] == ["10001"]
+        assert no_capabilities(found)
+        push_and_pull(docker, small, address)
+        assert "team/small" in docker("docker", "exec", container, "ls", "-R", "/var/lib/registry").out
+        said = docker("docker", "exec", container, "registry", "garbage-collect", "/etc/docker/registry/config.yml")
+        assert "3 blobs marked" in said.both
+        stop(docker, container)
+
+
+def test_a_chosen_user(docker: Shell, image: str, small: str, volume: Path) -> None:
+    shutil.chown(volume, 4711, 4712)
+    options = ("--user", "4711:4712", "--volume", f"{volume}:/var/lib/registry", "--cap-drop", "ALL")
+    with running(docker, image, *options) as (container, address):
+        assert status(docker, container)["Uid"] == ["4711"] * 4
+        push_and_pull(docker, small, address)
+        assert {path.stat().st_uid for path in volume.rglob("*")} == {4711}
+        stop(docker, container)
+
+
+@pytest.mark.parametrize("folder_of", [0, 4711])
+def test_what_registry_2_wrote_as_root(
+    docker: Shell, image: str, small: str, volume: Path, workspace: Path, folder_of: int
+) -> None:
+    """folder_of: docker makes a missing folder as root; one that a user made stays his, with root's files in it."""
+    port = peers.free_port()
+    config = peers.write_config(workspace / "two", volume, port)
+    with peers.started(peers.V2, config, port, workspace / "two.log"):
+        push_and_pull(docker, small, f"localhost:{port}")
+    shutil.chown(volume, folder_of)
+    with running(docker, image, "--volume", f"{volume}:/var/lib/registry") as (container, address):
+        found = status(docker, container)
+        assert found["Uid"] == ["0"] * 4
+        kept = {0: 0, 4711: 1 << 1}[folder_of]  # CAP_DAC_OVERRIDE, for the folder that is not root's
+        assert int(found["CapEff"][0], 16) == int(found["CapBnd"][0], 16) == kept
+        assert no_capabilities(found) == (kept == 0)
+        pull(docker, f"{address}/team/small:1")
+        docker("docker", "tag", small, f"{address}/team/other:1")
+        docker("docker", "push", f"{address}/team/other:1")
+        stop(docker, container)
+    with peers.started(peers.V2, config, port, workspace / "two.log"):  # and back
+        pull(docker, f"localhost:{port}/team/other:1")
+
+
+def test_a_container_that_may_not_change_users(docker: Shell, image: str, volume: Path) -> None:
+    shutil.chown(volume, 4711, 4712)
+    options = ("--network", "host", "--cap-drop", "ALL", "--volume", f"{volume}:/var/lib/registry")
+    said = docker.refused("docker", "run", "--rm", *options, image)
+    assert "start it with --user 4711:4712" in said.err
+
+
+@pytest.mark.parametrize(
+    "place", ["/etc/docker/registry/config.yml", "/etc/distribution/config.yml", "/etc/distribution"]
+)
+def test_a_mounted_configuration(docker: Shell, image: str, workspace: Path, place: str) -> None:
+    """At either path of the official images, as a file or as its folder (as Kubernetes does)."""
+    folder = workspace / "config"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yml").write_text("version: 0.1\nstorage: {inmemory: {}}\n")
+    source = folder if place.endswith("distribution") else folder / "config.yml"
+    said = docker(
+        "docker",
+        "run",
+        "--rm",
+        "--volume",
+        f"{source}:{place}:ro",
+        image,
+        "check-config",
+        "/etc/distribution/config.yml",
+    )
+    assert "inmemory" in said.out
+    said = docker(
+        "docker",
+        "run",
+        "--rm",
+        "--volume",
+        f"{source}:{place}:ro",
+        image,
+        "check-config",
+        "/etc/docker/registry/config.yml",
+    )
+    assert "inmemory" in said.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("/mine.yml",),
+        ("serve", "/mine.yml"),
+        ("registry", "serve", "/mine.yml"),
+        ("/bin/registry", "/mine.yml"),
+    ],
+)
+def test_ways_to_start_it(docker: Shell, image: str, workspace: Path, arguments: tuple[str, ...]) -> None:
+    """The health check finds a configuration that was named in any of them."""
+    path = workspace / "mine.yml"
+    path.write_text("version: 0.1\nstorage: {inmemory: {}}\nhttp: {net: unix, addr: /tmp/mine.sock}\n")
+    options = ("--detach", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--health-interval", "1s")
+    container = docker("docker", "run", *options, "--volume", f"{path}:/mine.yml:ro", image, *arguments).out.strip()
+    try:
+        wait_until_healthy(docker, container)
+        stop(docker, container)
+    finally:
+        docker("docker", "rm", "--force", "--volumes", container)
+
+
+def test_the_version_and_other_programs(docker: Shell, image: str) -> None:
+    for arguments in (("--version",), ("registry", "--version"), ("/bin/registry", "-v"), ("help",)):
+        assert "moorage" in docker("docker", "run", "--rm", image, *arguments).out or arguments == ("help",)
+    assert docker("docker", "run", "--rm", image, "echo", "hello").out == "hello\n"
+    assert "no answer" in docker.refused("docker", "run", "--rm", "--network", "none", image, "healthcheck").err
+
+
+def test_every_extra_is_there(docker: Shell, image: str) -> None:
+    """Also the services of botocore that are left, which clients are made of."""
+    code = (
+        "import botocore.session, httpx, aiobotocore, re2, registry.proxy.upstream\n"
+        "session = botocore.session.get_session()\n"
+        "for name in ('s3', 'sts', 'sso', 'sso-oidc', 'ecr'): session.create_client(name, 'us-east-1')\n"
+    )
+    docker("docker", "run", "--rm", "--read-only", image, "/opt/moorage/bin/python3", "-c", code)
+
+
+def test_there_is_nothing_to_build_with(docker: Shell, image: str) -> None:
+    code = "import importlib.util as u, sys; sys.exit(any(u.find_spec(n) for n in ('pip', 'setuptools', 'uv')))"
+    docker("docker", "run", "--rm", image, "/opt/moorage/bin/python3", "-c", code)
+
+
+def test_size(docker: Shell, image: str, bases: str, workspace: Path) -> None:
+    """Compressed, above the base: what each instance pulls when the base is there."""
+    path = workspace / "image.tar"
+    docker("docker", "save", "--output", path, image)
+    above = len(json.loads(docker("docker", "inspect", "--format", "{{json .RootFS.Layers}}", bases).out))
+    size = 0
+    with tarfile.open(path) as tar:
+        manifest = tar.extractfile("manifest.json")
+        assert manifest is not None
+        for layer in json.load(manifest)[0]["Layers"][above:]:
+            content = tar.extractfile(layer)
+            assert content is not None
+            size += len(gzip.compress(content.read(), 6))
+    path.unlink()
+    print(f"compressed, above the base: {size / 1e6:.1f} MB")
+    assert size < MOST_COMPRESSED
+
+
+def test_nothing_is_compiled_at_a_start(docker: Shell, image: str) -> None:
+    """Python would say which module it compiles, and compile it again at each start of a read-only container."""
+    code = "import registry.app, registry.server, storage.drivers.s3"
+    script = f"/opt/moorage/bin/python3 -v -c '{code}' 2>&1 | grep -c 'code object from /'"
+    done = subprocess.run(
+        ["docker", "run", "--rm", "--read-only", image, "sh", "-c", script],
+        env=docker.env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "0"
