@@ -72,6 +72,15 @@ def farm(farms: dict[bool, Farm]) -> Farm:
     return farms[True]
 
 
+@pytest.fixture(autouse=True)
+def logs(farms: dict[bool, Farm]) -> Iterator[None]:
+    """The ends of them, which pytest shows with a test that failed."""
+    yield
+    for farm in farms.values():
+        for log in sorted(farm.bucket.folder.glob("*.log")):
+            print(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}")
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> str:
     """The test's own."""

@@ -110,10 +110,10 @@ async def test_it_starts_no_task_that_could_call(place: tuple[str, str], seaweed
 
 
 def new_tasks(before: "set[asyncio.Task[Any]]") -> list[str]:
-    """Neither the application's own, which waits for the end, nor the relay's."""
+    """Neither the application's own, which waits for the end, nor the relay's, nor the end of a generator (no name)."""
     tasks = (task for task in asyncio.all_tasks() - before if not task.done())
     names = [getattr(task.get_coro(), "__qualname__", "") for task in tasks]
-    return [name for name in names if not name.endswith(".__call__") and name != "Connection.serve"]
+    return [name for name in names if name and not name.endswith(".__call__") and name != "Connection.serve"]
 
 
 async def pull_in_process(api: Api) -> None:
