@@ -1,7 +1,8 @@
 """create_app(config): the one place where parts are joined. The result is a plain ASGI app.
 
 AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan) -> Dispatch -> handlers -> Repository))
-Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository) under storage.maintenance.readonly
+Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository) under storage.maintenance.readonly;
+PullThrough(LocalRepository, UpstreamRepository) for what an upstream has (proxy.remoteurl, upstreams)
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -32,7 +34,11 @@ from storage.errors import StorageError
 from storage.names import RepositoryName
 from storage.purge import purge_uploads
 from storage.repository import ReadOnly, RefuseDeletes, Repository
+from storage.rules import ManifestRules
 from storage.thrift import Thrift
+
+if TYPE_CHECKING:
+    from registry.proxy.mirrors import Mirrors
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +65,9 @@ def create_app(config: Config) -> ASGIApp:
         url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
         grace=0.0 if config.storage.maintenance.readonly.enabled else config.garbage.grace,
     )
+    mirrors = _mirrors(content, config)
     services = Services(
-        resolve=_resolver(content, config),
+        resolve=_resolver(content, config, mirrors),
         list_repositories=content.list_repositories,
         authenticator=_authenticator(config),
         secret=UploadSecret(config.http.secret, content.driver),
@@ -75,7 +82,7 @@ def create_app(config: Config) -> ASGIApp:
             ClientDisconnect: _nobody_listens,
             Exception: respond,
         },
-        lifespan=_lifespan(content, config),
+        lifespan=_lifespan(content, config, mirrors),
     )
     app.router.redirect_slashes = False
     app.router.default = Dispatch(services, config.http.prefix.rstrip("/"))
@@ -83,7 +90,7 @@ def create_app(config: Config) -> ASGIApp:
     return with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
 
 
-def _resolver(content: ContentStore, config: Config) -> Resolve:
+def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") -> Resolve:
     read_only, deletes = config.storage.maintenance.readonly.enabled, config.storage.delete.enabled
 
     @lru_cache(_REPOSITORIES)  # they hold no state, so making them for every request would be all that they cost
@@ -93,7 +100,35 @@ def _resolver(content: ContentStore, config: Config) -> Resolve:
             return ReadOnly(repository)
         return repository if deletes else RefuseDeletes(repository)
 
-    return lambda name, ns: hosted(name)
+    if mirrors is None:
+        return lambda name, ns: hosted(name)  # as distribution, which does not look at ns
+
+    @lru_cache(_REPOSITORIES)
+    def resolve(name: RepositoryName, ns: str | None) -> Repository:
+        return mirrors.repository(name, ns) or hosted(name)
+
+    return resolve
+
+
+def _mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
+    """Manifests of a cache come before what they name: its repositories are sparse ones of the same store."""
+    if not config.proxy.remoteurl and not config.upstreams:
+        return None
+    try:
+        from registry.proxy.mirrors import Mirrors
+    except ImportError as exc:
+        name = "proxy.remoteurl" if config.proxy.remoteurl else "upstreams"
+        raise ConfigError(name, f"needs packages that are missing: pip install 'moorage[proxy]' ({exc})") from exc
+    cached = ContentStore(
+        content.driver,
+        rules=ManifestRules(sparse=True),
+        rescan=config.referrers.rescan,
+        url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
+        grace=0.0,
+    )
+    return Mirrors.of(
+        config.proxy, config.upstreams, config.hosted, content.driver, cached.repository, config.garbage.grace / 2
+    )
 
 
 def _thrift(config: Config) -> Thrift:
@@ -133,7 +168,7 @@ async def _nobody_listens(request: Request, exc: Exception) -> Response:
     return Response(None, 400)
 
 
-def _lifespan(content: ContentStore, config: Config):  # type: ignore[no-untyped-def]
+def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None"):  # type: ignore[no-untyped-def]
     maintenance = config.storage.maintenance
 
     @asynccontextmanager
@@ -150,6 +185,8 @@ def _lifespan(content: ContentStore, config: Config):  # type: ignore[no-untyped
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            if mirrors is not None:
+                await mirrors.aclose()
             await content.aclose()
 
     return lifespan

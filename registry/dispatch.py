@@ -20,7 +20,7 @@ from registry.headers import HeaderInvalid, decode_path, parse_query
 from registry.policy import ANONYMOUS, Access, Actor, decide
 from registry.responses import ResponseBroken
 from registry.routes import EndpointName, match
-from registry.services import Call, Handler, Services
+from registry.services import Call, Handler, Namespaced, Services
 from registry.urls import Urls
 from storage.errors import StorageError, Unsupported
 from storage.names import parse_name
@@ -125,13 +125,17 @@ class Dispatch:
             raise MethodNotAllowed(", ".join(operations))
         name = parse_name(found.name)
         actor = await self._authorize(request, operation.action, name)
-        repository = services.resolve(name, query.get("ns"))
+        ns = query.get("ns")
+        repository = services.resolve(name, ns)
         _check_offer(repository, operation.action, operations)
 
         def may(access: Access, other: str) -> bool:
             return self._decide(actor, access, other) == "allow"
 
-        return await operation.handler(Call(request, services, name, repository, found.argument, query, may))
+        response = await operation.handler(Call(request, services, name, repository, found.argument, query, may))
+        if ns is not None and isinstance(repository, Namespaced):
+            response.raw_headers.append((b"oci-namespace", repository.namespace.encode("ascii")))
+        return response
 
     def _path(self, request: Request, root: str) -> str:
         """The decoded path from `/v2` on. From raw_path: `path` has lost the difference between bytes and escapes."""

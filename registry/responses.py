@@ -1,6 +1,7 @@
 """Responses with a body that streams: they own their readers and close them, whatever ends them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -14,6 +15,17 @@ ZERO_COPY_SEND = "http.response.zerocopysend"
 
 SMALL = 64 << 10
 """Bytes: up to here a part is cheaper together with its head than as a piece of a file."""
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """What a reader is, too, whose file is still being written."""
+
+    span: ByteRange
+    file: BinaryIO | None
+
+    async def ready(self, at: int) -> int:
+        """Wait until byte `at` may be sent. Returns up to where. Raises StorageError when it will never be."""
 
 
 class ResponseBroken(Exception):
@@ -38,10 +50,14 @@ class BlobResponse(StreamingResponse):
     def __init__(self, reader: ObjectReader, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(reader.chunks(), status, headers)
         self._reader = reader
+        self._growing: Growing | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            message = _from_file(self._reader) if _takes_files(scope) else None
+            takes_files = _takes_files(scope)
+            message = _from_file(self._reader) if takes_files else None
+            if takes_files and isinstance(self._reader, Growing):
+                self._growing = self._reader
             if message is None:
                 await super().__call__(scope, receive, send)
             else:
@@ -49,6 +65,19 @@ class BlobResponse(StreamingResponse):
                 await send(message)  # ends early when the client leaves, so nobody needs to listen for that
         finally:
             await self._reader.aclose()
+
+    async def stream_response(self, send: Send) -> None:
+        """In pieces: of a growing file as they come. Starlette ends this when the client leaves."""
+        if self._growing is None:
+            await super().stream_response(send)
+            return
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        at, stop = self._growing.span.start, self._growing.span.stop
+        while at < stop:
+            end = min(await self._growing.ready(at), stop)
+            piece = {"type": ZERO_COPY_SEND, "file": self._growing.file, "offset": at, "count": end - at}
+            await send({**piece, "more_body": end < stop})
+            at = end
 
 
 class RangesResponse(StreamingResponse):
@@ -99,8 +128,8 @@ def _takes_files(scope: Scope) -> bool:
 
 
 def _from_file(reader: ObjectReader) -> Message | None:
-    """The span as a message of the extension; None where no local file holds it."""
-    if reader.file is None:
+    """The span as a message of the extension; None where no local file holds all of it."""
+    if reader.file is None or isinstance(reader, Growing):
         return None
     return {"type": ZERO_COPY_SEND, "file": reader.file, "offset": reader.span.start, "count": len(reader.span)}
 

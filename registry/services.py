@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +19,13 @@ from storage.repository import Repository, UploadSession
 
 Resolve = Callable[[RepositoryName, str | None], Repository]
 """(name, ns) -> the repository. ns: the upstream that a containerd mirror names (`?ns=`), None where it names none."""
+
+
+@runtime_checkable
+class Namespaced(Protocol):
+    """What a repository is, too, that caches an upstream's. namespace: what clients call that (`OCI-Namespace`)."""
+
+    namespace: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from . import values
+from .upstreams import ProxyConfig, UpstreamConfig
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -314,4 +315,7 @@ class Config:
     garbage: GarbageConfig = field(default_factory=GarbageConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     uploads: UploadsConfig = field(default_factory=UploadsConfig)
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    hosted: tuple[str, ...] = ()
     limits: LimitsConfig = field(default_factory=LimitsConfig)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from . import model
 from .errors import ConfigError
+from .upstreams import check_hosted, check_proxy, check_upstreams
 
 _ADDRESS = re.compile(
     r"(\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^\s:\[\]]*):([0-9]+|[A-Za-z][\w-]*)"
@@ -18,6 +19,7 @@ _ADDRESS = re.compile(
 def apply(config: model.Config, origins: Mapping[str, str]) -> tuple[model.Config, list[str]]:
     _address(config.http, origins)
     _auth(config.auth, origins)
+    _upstreams(config, origins)
     warnings = [*_tls(config.http.tls, origins), *_urls(config.http, origins), *_linkttl(config, origins)]
     validation, more = _validation(config.validation, origins)
     return replace(config, validation=validation), [*warnings, *more]
@@ -48,6 +50,25 @@ def _auth(auth: model.AuthConfig, origins: Mapping[str, str]) -> None:
             "expected the path of a file made by `htpasswd -Bc`, found nothing",
             _origin(origins, "auth"),
         )
+
+
+def _upstreams(config: model.Config, origins: Mapping[str, str]) -> None:
+    try:
+        check_proxy(config.proxy)
+        check_upstreams(config.upstreams)
+        check_hosted(config.hosted)
+    except ConfigError as exc:
+        above = [exc.path, exc.path.rpartition(".")[0], exc.path.partition(".")[0]]
+        raise ConfigError(exc.path, exc.problem, next(filter(None, (_origin(origins, p) for p in above)), "")) from None
+    if not config.proxy.remoteurl and not config.upstreams:
+        return
+    name = "proxy.remoteurl" if config.proxy.remoteurl else "upstreams"
+    if config.proxy.remoteurl and config.upstreams:
+        problem = "proxy.remoteurl is a mirror of one; write that as one of the upstreams, with default: true"
+        raise ConfigError("upstreams", problem, _origin(origins, "upstreams"))
+    if config.storage.maintenance.readonly.enabled:
+        path = "storage.maintenance.readonly.enabled"
+        raise ConfigError(path, f"a cache writes what it fetches; {name} excludes it", _origin(origins, path))
 
 
 def _tls(tls: model.TLSConfig, origins: Mapping[str, str]) -> Iterator[str]:

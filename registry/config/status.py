@@ -56,8 +56,6 @@ ROWS = (
     Row("notifications", _IGNORED, "no notifications are sent yet"),
     Row("redis", _IGNORED, "nothing is cached in Redis"),
     Row("health", _IGNORED, "health checks are not built yet"),
-    Row("proxy.remoteurl", _STOPS, "a pull-through cache is not built yet"),
-    Row("proxy", _IGNORED, "it is read only beside proxy.remoteurl"),
     Row("validation.enabled", Status.RENAMED, "validation is on unless validation.disabled is true"),
     Row("policy", _STOPS, "classes of repositories are not built"),
     Row("compatibility", _IGNORED, "schema 1 manifests are gone from registry:3 and from here"),

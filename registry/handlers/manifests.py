@@ -7,6 +7,7 @@ from registry.errors import TooManyTags
 from registry.headers import etag, if_none_match_holds, parse_etags, warning
 from registry.responses import Plain
 from registry.services import Call
+from registry.stale import StaleManifest
 from storage.digest import Digest
 from storage.errors import ManifestUnknown, TagInvalid
 from storage.names import Reference, Tag, parse_reference, parse_tag
@@ -21,6 +22,8 @@ async def get_manifest(call: Call) -> Response:
     stored = await call.repository.get_manifest(_existing(call.argument))
     tag = etag(stored.digest)
     fields = [(b"docker-content-digest", tag[1:-1].encode("ascii")), (b"etag", tag.encode("ascii"))]
+    if isinstance(stored, StaleManifest):
+        fields += [(b"age", b"%d" % stored.age), (b"warning", warning(stored.why).encode("ascii"))]
     if if_none_match_holds(call.header("if-none-match"), tag):
         return Plain(304, fields)
     fields.append((b"content-type", stored.media_type.encode("latin-1")))

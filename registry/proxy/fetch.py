@@ -15,9 +15,10 @@ import asyncio
 import io
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
 from registry.proxy.answers import WRONG
 from registry.proxy.blobs import BlobStream
@@ -88,6 +89,11 @@ class Fetch:
         self._over = False
         self._changed = asyncio.Event()
 
+    @property
+    def is_whole(self) -> bool:
+        """All is here and agrees with its digest: what is left to do is to keep it."""
+        return self._verified
+
     # Fetching
 
     async def run(self, publish: Callable[[Spool], Awaitable[None]]) -> None:
@@ -109,7 +115,7 @@ class Fetch:
         finally:
             self._over = True
             self._fail(Unavailable("the registry has stopped fetching that blob"))
-            await self._close()
+            await to_the_end(self._close())
 
     async def _fetch(self) -> Spool:
         stream = await self._source.open_stream(self.digest)
@@ -266,6 +272,18 @@ class FetchReader(ObjectReader):
 
     async def aclose(self) -> None:
         self._file.close()
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run what must not be left half done. Who is cancelled meanwhile, is so afterwards."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        raise
 
 
 def _waits() -> Iterator[float]:

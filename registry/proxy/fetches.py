@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _THREADS = 8
 _ROUNDS = 5
+_LAST = 10.0
+"""Seconds that publishing may take when the registry stops."""
 
 
 class Fetches:
@@ -48,8 +50,10 @@ class Fetches:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def is_fetching(self, digest: Digest) -> bool:
-        return digest in self._running
+    async def size(self, name: RepositoryName, digest: Digest) -> int | None:
+        """Of a blob that is being fetched for the repository; None: it is not. Raises what the upstream answered."""
+        fetch = self._running.get(digest)
+        return await fetch.size() if fetch is not None and name in fetch.names else None
 
     async def open(
         self, source: Source, name: RepositoryName, digest: Digest, range: RangeRequest | None = None
@@ -121,9 +125,14 @@ class Fetches:
             log.error("a fetch ended by a bug", exc_info=exc)
 
     async def aclose(self) -> None:
-        """Cancel what runs. Idempotent."""
-        tasks = list(self._tasks)
-        for task in tasks:
+        """What has come whole is still kept, the rest cancelled. Idempotent."""
+        tasks = dict(self._tasks)
+        publishing = [task for task, fetch in tasks.items() if fetch.is_whole]
+        for task in tasks.keys() - publishing:
+            task.cancel()
+        if publishing:
+            await asyncio.wait(publishing, timeout=_LAST)
+        for task in publishing:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._pool.shutdown(wait=False)

@@ -1,6 +1,8 @@
 """create_app: a plain ASGI app, alone, below another, behind a prefix, under a name of its own."""
 
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -143,3 +145,32 @@ async def test_only_a_registry_that_takes_pushes_renews_blobs(tmp_path: Path, re
             assert (await http.head(f"/v2/a/b/blobs/{digest_of(b'data')}")).status_code == 200
         assert (blob.stat().st_mtime > 1e9) is renewed
         assert link.stat().st_mtime == 1e9
+
+
+_BARE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"aiobotocore", "aiohttp", "botocore", "httpcore", "httpx", "re2"}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+import registry.cli
+from registry.app import create_app
+from registry.config import Config, ConfigError, StorageConfig
+from registry.config.upstreams import UpstreamConfig
+
+storage = StorageConfig(driver="inmemory", parameters={})
+create_app(Config(storage=storage))
+try:
+    create_app(Config(storage=storage, upstreams=(UpstreamConfig(url="https://registry.example"),)))
+except ConfigError as exc:
+    print(exc)
+"""
+
+
+@pytest.mark.slow
+def test_extras_are_needed_by_those_who_ask_for_them_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", _BARE], check=True, capture_output=True, text=True)
+    assert "pip install 'moorage[proxy]'" in done.stdout

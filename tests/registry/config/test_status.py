@@ -21,7 +21,6 @@ STOPS = {
     "auth.silly": "auth: silly",
     "middleware": "middleware: {storage: [{name: cloudfront, options: {baseurl: b}}]}",
     "http.tls.letsencrypt": "http: {tls: {letsencrypt: {cachefile: /c, email: e, hosts: [h], directoryurl: d}}}",
-    "proxy.remoteurl": "proxy: {remoteurl: https://example.com, username: u, password: p, exec: {command: c}}",
     "policy": "policy: {repository: {classes: [image]}}",
 }
 IGNORED = {
@@ -36,7 +35,6 @@ IGNORED = {
     "notifications": "notifications: {events: {includereferences: true}, endpoints: [{name: a, url: u, timeout: 1s}]}",
     "redis": "redis: {tls: {certificate: /c, rootcas: [/r]}, addrs: ['a:6379'], password: p, pool: {maxidle: 16}}",
     "health": "health: {storagedriver: {enabled: true, threshold: 3}, file: [{file: /f}], tcp: [{addr: a}]}",
-    "proxy": "proxy: {ttl: 168h, remoteurl: ''}",
     "compatibility": "compatibility: {schema1: {signingkeyfile: /k, enabled: true}}",
     "reporting": "reporting: {bugsnag: {apikey: k}, newrelic: {licensekey: k, name: n, verbose: true}}",
 }
@@ -160,7 +158,6 @@ def test_a_key_that_says_nothing_neither_stops_nor_warns(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     "environ",
     [
-        {"REGISTRY_PROXY_REMOTEURL": "https://example.com"},
         {"REGISTRY_STORAGE": "gcs"},
         {"REGISTRY_STORAGE": "gcs", "REGISTRY_STORAGE_GCS_BUCKET": "b"},
         {"REGISTRY_STORAGE_GCS_BUCKET": "b"},

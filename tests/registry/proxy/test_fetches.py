@@ -339,8 +339,11 @@ async def test_all_who_wait_get_the_upstreams_error(
     go = asyncio.Event()
     hub.on("GET", BLOBS, act.gate(go, answer))
     source = ask(hub)
-    waiting = [asyncio.create_task(fetches.open(source, AB, DIGEST)) for _ in range(5)]
+    waiting = [asyncio.create_task(fetches.open(source, AB, DIGEST))]
     await until(lambda: hub.count("GET", BLOBS) > 0)
+    # whoever comes now finds the fetch in its first turn of the loop
+    waiting += [asyncio.create_task(fetches.open(source, AB, DIGEST)) for _ in range(4)]
+    await asyncio.sleep(0)
     go.set()
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(each, error) for each in found)
@@ -509,3 +512,29 @@ async def test_closed_in_the_middle(hub: Scripted, ask: Ask, fetches: Fetches, d
     with pytest.raises(Unavailable):
         await read(reader)
     assert not await is_kept(driver)
+
+
+async def test_closed_while_it_is_published(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that was the last one before the registry stopped has filled the cache all the same."""
+    hub.blob("a/b", DATA)
+    publishing, go = asyncio.Event(), asyncio.Event()
+
+    def slowly(call: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def wait(*args: object, **kwargs: object) -> object:
+            publishing.set()
+            await go.wait()
+            return await call(*args, **kwargs)
+
+        return wait
+
+    monkeypatch.setattr(driver, "publish", slowly(driver.publish))
+    monkeypatch.setattr(driver, "write_content", slowly(driver.write_content))
+    assert await read(await fetches.open(ask(hub), AB, DIGEST)) == DATA
+    await publishing.wait()
+    closing = asyncio.create_task(fetches.aclose())
+    await asyncio.sleep(0)
+    go.set()
+    await closing
+    assert await is_kept(driver)

@@ -1,0 +1,259 @@
+"""PullThrough: a repository of an upstream, served from the cache, which it fills.
+
+    digest   for ever from the cache, else fetched
+    tag      within `ttl` from the cache, then a conditional HEAD, and only what has changed is fetched
+    lists    the upstream's together with the cache's
+    writes   refused, as every user
+
+What an upstream's fault means: what is cached is served, with its age and a warning; what is not, is the fault itself.
+A cache that cannot take what was fetched (a full disk) does not keep it from the client.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from registry.proxy.fetches import Fetches
+from registry.proxy.freshness import Freshness
+from registry.proxy.once import Once
+from registry.proxy.repository import UpstreamRepository
+from registry.stale import StaleManifest
+from storage import layout
+from storage.descriptor import Descriptor
+from storage.digest import Digest
+from storage.driver import ObjectReader, StorageDriver
+from storage.errors import (
+    BlobUnknown,
+    ManifestUnknown,
+    ObjectNotFound,
+    RepositoryUnknown,
+    StorageError,
+    Unavailable,
+    UpstreamDenied,
+    UpstreamUnavailable,
+)
+from storage.manifest import parse_stored
+from storage.names import Reference, RepositoryName, Tag
+from storage.publishing import Publishing, ThriftyPublishing
+from storage.ranges import RangeRequest
+from storage.referrers import Referrers
+from storage.repository import RefuseWrites, RepositoryReader, StoredManifest, TagPage
+from storage.tags import Tags
+
+log = logging.getLogger(__name__)
+
+_Answer = Coroutine[Any, Any, StoredManifest]
+
+_IN_LOOP = 64 << 10
+"""Bytes of a manifest that are looked through in the event loop; larger ones go to a thread."""
+
+_TOUCH = 60.0
+"""Seconds: a tag's link is not touched more often to say that it is still so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What all repositories of a cache share. fresh: seconds, as in StorageDriver.put_content."""
+
+    driver: StorageDriver
+    fetches: Fetches
+    freshness: Freshness
+    once: Once[tuple[RepositoryName, str], StoredManifest]
+    fresh: float
+
+    def publishing(self, name: RepositoryName) -> Publishing:
+        """Manifests are written in the order of a push, and come before their blobs."""
+        tags, referrers = Tags(name, self.driver), Referrers(name, self.driver, None)
+        if self.driver.calls_are_dear:
+            return ThriftyPublishing(name, self.driver, tags, referrers, self.fresh, deletes=False)
+        return Publishing(name, self.driver, tags, referrers, self.fresh)
+
+
+class PullThrough(RefuseWrites):
+    """local: the repository of the cache.   ttl: seconds for which a tag is not asked about again.
+
+    keep: is a tag served that the upstream has no more, or does not let us see any more?
+    namespace: what clients call the upstream.
+    """
+
+    why = "this repository is a cache of another registry: push there (settings: proxy, upstreams, hosted)"
+
+    def __init__(
+        self,
+        local: RepositoryReader,
+        upstream: UpstreamRepository,
+        cache: Cache,
+        *,
+        ttl: float,
+        keep: bool = True,
+        namespace: str = "",
+    ) -> None:
+        self.name = local.name
+        self.namespace = namespace
+        self._local, self._upstream, self._cache = local, upstream, cache
+        self._ttl, self._keep = ttl, keep
+        self._publishing = cache.publishing(self.name)
+
+    # Blobs
+
+    async def stat_blob(self, digest: Digest) -> int:
+        try:
+            return await self._local.stat_blob(digest)
+        except BlobUnknown:
+            size = await self._cache.fetches.size(self.name, digest)
+            return await self._upstream.stat_blob(digest) if size is None else size
+
+    async def open_blob(self, digest: Digest, range: RangeRequest | None = None) -> ObjectReader:
+        reader = await self._open_cached(digest, range)
+        if reader is None:
+            reader = await self._cache.fetches.open(self._upstream, self.name, digest, range)
+        return reader or await self._local.open_blob(digest, range)
+
+    async def _open_cached(self, digest: Digest, range: RangeRequest | None) -> ObjectReader | None:
+        try:
+            return await self._local.open_blob(digest, range)
+        except BlobUnknown:
+            return None
+        except Unavailable:
+            try:
+                await self._local.stat_blob(digest)
+            except BlobUnknown:
+                return None  # a crash of other software has emptied it: what is fetched replaces it
+            raise
+
+    async def blob_url(self, digest: Digest, method: str) -> str | None:
+        try:
+            return await self._local.blob_url(digest, method)
+        except BlobUnknown:
+            return None
+
+    # Manifests
+
+    async def get_manifest(self, reference: Reference) -> StoredManifest:
+        if isinstance(reference, Digest):
+            try:
+                return await self._local.get_manifest(reference)
+            except ManifestUnknown:
+                return await self._once(reference, partial(self._fetch, reference))
+        cached = await self._cached_tag(reference)
+        if cached is None:
+            return await self._once(reference, partial(self._fetch, reference))
+        age = await self._age(reference, cached.digest)
+        if self._ttl > 0 and age < self._ttl:
+            return cached
+        return await self._once(reference, partial(self._revalidate, reference, cached, age))
+
+    async def _once(self, reference: Reference, call: Callable[[], _Answer]) -> StoredManifest:
+        """One question for all who ask at the same time."""
+        return await self._cache.once.run((self.name, str(reference)), call)
+
+    async def _cached_tag(self, tag: Tag) -> StoredManifest | None:
+        try:
+            return await self._local.get_manifest(tag)
+        except ManifestUnknown:
+            return None
+
+    async def _age(self, tag: Tag, digest: Digest) -> float:
+        """Seconds since the tag was last known to name that."""
+        known = self._cache.freshness.age(self.name, tag, digest)
+        if known is not None:
+            return known
+        try:
+            link = await self._cache.driver.head(layout.tag_link(self.name, tag))
+        except ObjectNotFound:
+            return self._ttl
+        age = max(0.0, await self._cache.driver.now() - link.modified)
+        self._cache.freshness.checked(self.name, tag, digest, age)
+        return age
+
+    async def _revalidate(self, tag: Tag, cached: StoredManifest, age: float) -> StoredManifest:
+        try:
+            head = await self._upstream.head_manifest(tag, f'"{cached.digest}"')
+            if head is not None and head.digest != cached.digest:
+                return await self._fetch(tag)
+        except UpstreamUnavailable as exc:
+            return self._stale(cached, age, exc)
+        except (ManifestUnknown, UpstreamDenied) as exc:
+            if not self._keep:
+                raise
+            return self._stale(cached, age, exc)
+        self._cache.freshness.checked(self.name, tag, cached.digest)
+        if age >= _TOUCH:
+            await self._kept(self._cache.driver.touch(layout.tag_link(self.name, tag)))
+        return cached
+
+    def _stale(self, cached: StoredManifest, age: float, why: StorageError) -> StaleManifest:
+        extra = {"repository": self.name, "digest": str(cached.digest), "cause": str(why.__cause__ or "")}
+        log.warning("served from the cache, %d s old: %s", age, why, extra=extra)
+        return StaleManifest(cached.digest, cached.media_type, cached.body, age, f"served from the cache: {why}")
+
+    async def _fetch(self, reference: Reference) -> StoredManifest:
+        """Raises ManifestUnknown; UpstreamDenied; UpstreamUnavailable."""
+        freshness = self._cache.freshness
+        freshness.check_missing(self.name, str(reference))
+        try:
+            manifest = await self._upstream.get_manifest(reference)
+        except (ManifestUnknown, UpstreamDenied) as exc:
+            freshness.missed(self.name, str(reference), exc)
+            raise
+        tags = () if isinstance(reference, Digest) else (reference,)
+        small = len(manifest.body) <= _IN_LOOP
+        parsed = parse_stored(manifest.body) if small else await asyncio.to_thread(parse_stored, manifest.body)
+        subject = parsed.subject.digest if parsed.subject else None
+        await self._kept(self._publishing.publish(manifest.digest, manifest.body, subject, tags, None))
+        for tag in tags:
+            freshness.checked(self.name, tag, manifest.digest)
+        return manifest
+
+    async def _kept(self, write: Awaitable[object]) -> None:
+        """What the cache cannot keep is served all the same, and fetched again the next time."""
+        try:
+            await write
+        except (Unavailable, ObjectNotFound) as exc:
+            log.warning("a manifest was fetched and cannot be kept: %s", exc, extra={"repository": self.name})
+
+    # Lists
+
+    async def list_tags(self, after: str, limit: int) -> TagPage:
+        found = await self._upstream_tags()
+        try:
+            mine = await self._local.list_tags(after, limit)
+        except RepositoryUnknown:
+            if found is None:
+                raise
+            mine = TagPage([], False)
+        if found is None:
+            return mine
+        names = sorted({*mine.names, *(tag for tag in found if tag > after)})
+        return TagPage(names[:limit], mine.more or len(names) > limit)
+
+    async def _upstream_tags(self) -> list[str] | None:
+        """None: the cache's alone, as the upstream is down or has none."""
+        known = self._cache.freshness.tags(self.name)
+        if known is None:
+            try:
+                known = await self._upstream.all_tags()
+            except (RepositoryUnknown, UpstreamDenied, UpstreamUnavailable) as exc:
+                if not await self._has_tags():
+                    raise
+                log.warning("the tags of the cache alone: %s", exc, extra={"repository": self.name})
+                return None
+            self._cache.freshness.listed(self.name, known)
+        return known
+
+    async def _has_tags(self) -> bool:
+        try:
+            return bool((await self._local.list_tags("", 1)).names)
+        except RepositoryUnknown:
+            return False
+
+    async def list_referrers(self, subject: Digest) -> list[Descriptor]:
+        found = {each.digest: each for each in await self._local.list_referrers(subject)}
+        try:
+            found |= {each.digest: each for each in await self._upstream.list_referrers(subject)}
+        except (UpstreamDenied, UpstreamUnavailable) as exc:
+            log.warning("the referrers of the cache alone: %s", exc, extra={"repository": self.name})
+        return [found[digest] for digest in sorted(found)]
