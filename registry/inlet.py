@@ -41,11 +41,14 @@ class Inlet:
         # a descriptor of its own: loops refuse to watch the transport's, and the transport may close meanwhile
         self._socket = socket.socket(fileno=os.dup(descriptor))
         self._wake = asyncio.Event()
+        self._rest: int | None = None  # of what had come when the connection was given up
         self.lost = False
 
     def receive(self, buffer: memoryview) -> int:
         """Fill buffer with what is there. Returns the count. What ends the connection is told by `ready`."""
         size, wanted = 0, min(len(buffer), self.left)
+        if self._rest is not None:
+            wanted = min(wanted, self._rest)
         try:
             while size < wanted:
                 more = self._socket.recv_into(buffer[size:wanted])
@@ -59,10 +62,12 @@ class Inlet:
             self.lost = True
         self.left -= size
         self.taken += size
+        if self._rest is not None:
+            self._rest = self._rest - size if size else 0
         return size
 
     async def ready(self) -> None:
-        """Until there is more to receive. Raises ClientDisconnect."""
+        """Until there is more to receive. Raises ClientDisconnect, once all has been received that had come."""
         if not self.lost:
             self._wake.clear()
             self._wake_at(min(ENOUGH, self.left))
@@ -73,20 +78,23 @@ class Inlet:
             finally:
                 self._loop.remove_reader(self._socket.fileno())
                 self.waiting = False
-        if self.lost:
+        if self.lost and not self._rest:
             raise ClientDisconnect
 
     @property
     def arrived(self) -> int:
         """Bytes received, by us or by the kernel, which gathers some before it wakes us."""
-        queued = fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4))
-        return self.taken + int.from_bytes(queued, sys.byteorder)
+        return self.taken + self._queued()
+
+    def _queued(self) -> int:
+        return int.from_bytes(fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def lose(self) -> None:
         """The connection is over, though our descriptor would keep it alive: nobody waits for more of it."""
-        self.lost = True
         with suppress(OSError):
+            self._rest = self._queued()
             self._socket.shutdown(socket.SHUT_RDWR)
+        self.lost = True
         self._wake.set()
 
     def close(self) -> None:
