@@ -23,8 +23,8 @@ from typing import Protocol
 
 from registry.config.upstreams import HUB_NAMES, UpstreamConfig
 from registry.proxy.challenge import ANONYMOUS, ChallengeInvalid, Credentials, parse_basic
-from registry.proxy.once import Once
 from storage.errors import UpstreamUnavailable
+from storage.once import Once
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from registry.errors import Denied
 from registry.proxy.directory import Directory
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
-from registry.proxy.once import Once
 from registry.proxy.pull_through import Cache, PullThrough
 from registry.proxy.repository import UpstreamRepository
 from registry.proxy.upstream import Upstream
 from storage.driver import StorageDriver
 from storage.names import RepositoryName
+from storage.once import Once
 from storage.repository import Repository, RepositoryReader
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
-from registry.proxy.once import Once
 from registry.proxy.repository import UpstreamRepository
 from registry.stale import StaleManifest
 from storage import layout
@@ -37,6 +36,7 @@ from storage.errors import (
 )
 from storage.manifest import parse_stored
 from storage.names import Reference, RepositoryName, Tag
+from storage.once import Once
 from storage.publishing import Publishing, ThriftyPublishing
 from storage.ranges import RangeRequest
 from storage.referrers import Referrers

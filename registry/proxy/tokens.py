@@ -35,9 +35,9 @@ from registry.proxy.challenge import (
 )
 from registry.proxy.credentials import Keeper
 from registry.proxy.limits import parse_retry_after
-from registry.proxy.once import Once
 from registry.proxy.realms import RealmRefused, Realms
 from storage.errors import StorageError, TooManyRequests, UpstreamDenied, UpstreamUnavailable
+from storage.once import Once
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ process has touched a moment ago counts as renewed.
 What is young costs nothing but a comparison: the store's clock is asked once a minute, and reckoned in between.
 """
 
-import asyncio
 import logging
 import math
 import time
@@ -31,6 +30,7 @@ from collections import OrderedDict
 
 from storage.driver import ObjectInfo, StorageDriver
 from storage.errors import ObjectNotFound, Unavailable
+from storage.once import Once
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Renewals:
         """Not the monotonic one, which stands still while the machine sleeps."""
         self._asked = -math.inf  # by our clock, and what the store's was ahead of it then
         self._ahead = 0.0
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._touches: Once[str, None] = Once()
         self._touched: OrderedDict[str, float] = OrderedDict()
 
     async def renew(self, info: ObjectInfo) -> bool:
@@ -72,11 +72,7 @@ class Renewals:
         now = await self._now()
         if now - info.modified <= self.fresh:
             return now - self._touched.get(info.key, -math.inf) <= _MOMENT
-        task = self._running.get(info.key)
-        if task is None:
-            task = self._running[info.key] = asyncio.create_task(self._touch(info.key))
-            task.add_done_callback(lambda done: self._over(info.key, done))
-        await asyncio.shield(task)
+        await self._touches.run(info.key, lambda: self._touch(info.key))
         return True
 
     async def offer(self, info: ObjectInfo) -> None:
@@ -101,8 +97,3 @@ class Renewals:
         if not 0 <= ours - self._asked <= min(_RECKONED, self.fresh / 8):
             self._ahead, self._asked = await self._driver.now() - ours, ours
         return ours + self._ahead
-
-    def _over(self, key: str, task: "asyncio.Task[None]") -> None:
-        del self._running[key]
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; when all have left, nobody is to be told
