@@ -1,6 +1,6 @@
 """create_app(config): the one place where parts are joined. The result is a plain ASGI app.
 
-AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan) -> Dispatch -> handlers -> Repository))
+RequestIds(AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan) -> Dispatch -> handlers -> Repository)))
 Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository) under storage.maintenance.readonly;
 PullThrough(LocalRepository, UpstreamRepository) for what an upstream has (proxy.remoteurl, upstreams)
 """
@@ -25,6 +25,7 @@ from registry.config import Config, ConfigError
 from registry.dispatch import Dispatch
 from registry.errors import RegistryError, respond
 from registry.middleware import AccessLog, ResponseHeaders
+from registry.request_ids import RequestIds
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.stores import manifest_rules, open_driver
@@ -87,7 +88,7 @@ def create_app(config: Config) -> ASGIApp:
     app.router.redirect_slashes = False
     app.router.default = Dispatch(services, config.http.prefix.rstrip("/"))
     with_headers = ResponseHeaders(app, config.http.headers)
-    return with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
+    return RequestIds(with_headers if config.log.accesslog.disabled else AccessLog(with_headers))
 
 
 def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") -> Resolve:

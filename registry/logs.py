@@ -1,9 +1,10 @@
 """Logging, as `log.*` says: one line per record on stderr, as text or JSON.
 
 Text is what distribution prints (`time="..." level=info msg="..." key=value`), JSON one object a line. Whatever is
-passed as `extra={...}` becomes fields of the record; `log.fields` are added to each. A path or header that a client
-sent may be in any of it, so control characters are escaped everywhere: a client can neither forge a line nor move
-the reader's cursor (CVE-2020-7694 was this in uvicorn).
+passed as `extra={...}` becomes fields of the record; `log.fields` are added to each, and the id of the request that it
+was written for (`http.request.id`, as distribution calls it). A path or header that a client sent may be in any of it,
+so control characters are escaped everywhere: a client can neither forge a line nor move the reader's cursor
+(CVE-2020-7694 was this in uvicorn).
 """
 
 import json
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from registry.config import LogConfig
+from registry.request_ids import request_id
 
 ACCESS = "registry.access"
 """The logger of the access log; silent under log.accesslog.disabled."""
@@ -56,6 +58,8 @@ class FieldsFormatter(logging.Formatter):
             extra |= {"error": str(record.exc_info[1]), "traceback": self.formatException(record.exc_info)}
         if record.stack_info:
             extra["stack"] = record.stack_info
+        if id := request_id():
+            extra["http.request.id"] = id
         for key, value in sorted((self.fields | extra).items()):
             found[f"fields.{key}" if key in found else key] = value
         return found
