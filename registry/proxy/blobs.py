@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from registry.proxy.answers import Extent
+from registry.proxy.tally import Tally
 from registry.proxy.transport import BROKEN, Stream
 from storage.driver import ObjectReader
 from storage.errors import UpstreamUnavailable
@@ -12,8 +13,8 @@ from storage.ranges import ByteRange
 class BlobStream:
     """Raw bytes of a blob on their way, exactly those of `extent`. Whoever opened it closes it."""
 
-    def __init__(self, stream: Stream, extent: Extent) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, extent: Extent, tally: Tally) -> None:
+        self._stream, self._tally = stream, tally
         self.extent = extent
         self.etag = stream.head.get("etag")
 
@@ -22,6 +23,7 @@ class BlobStream:
         at = self.extent.start
         async for chunk in self._stream.chunks():
             at += len(chunk)
+            self._tally.fetched_bytes += len(chunk)
             if self.extent.stop is not None and at > self.extent.stop:
                 raise UpstreamUnavailable(BROKEN)
             yield chunk

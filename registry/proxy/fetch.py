@@ -24,6 +24,7 @@ from registry.proxy.answers import WRONG
 from registry.proxy.blobs import BlobStream
 from registry.proxy.patience import backoff
 from registry.proxy.spool import Spool, Writer, duplicate, read_at
+from registry.proxy.tally import Tally
 from registry.proxy.transport import BROKEN
 from storage.digest import Digest
 from storage.driver import ObjectReader
@@ -48,6 +49,8 @@ Sleep = Callable[[float], Awaitable[None]]
 
 class Source(Protocol):
     """A repository of an upstream (repository.py)."""
+
+    tally: Tally
 
     async def stat_blob(self, digest: Digest) -> int:
         """Raises BlobUnknown; UpstreamDenied; UpstreamUnavailable."""
@@ -81,6 +84,7 @@ class Fetch:
         self.digest = digest
         self.names = {name}
         self.pool = pool
+        self.tally = source.tally
         self._source, self._begin, self._sleep = source, begin, sleep
         self._size: int | None = None
         self._spool: Spool | None = None

@@ -91,6 +91,7 @@ class Fetches:
     def _start(self, source: Source, name: RepositoryName, digest: Digest) -> Fetch:
         fetch = Fetch(source, digest, name, partial(self._begin, name, digest), self._pool, self._sleep)
         self._running[digest] = fetch
+        fetch.tally.fills_begun += 1
         task = asyncio.create_task(fetch.run(partial(self._publish, fetch)), name=f"fetch {digest}")
         self._tasks[task] = fetch
         task.add_done_callback(self._ended)
@@ -110,6 +111,7 @@ class Fetches:
             for name in left:
                 await self._link(name, fetch.digest)
             linked |= left
+        fetch.tally.fills_kept += 1
         self._forget(fetch)
 
     async def _link(self, name: RepositoryName, digest: Digest) -> None:
@@ -120,7 +122,9 @@ class Fetches:
             del self._running[fetch.digest]
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._forget(self._tasks.pop(task))
+        fetch = self._tasks.pop(task)
+        fetch.tally.fills_ended += 1
+        self._forget(fetch)
         if not task.cancelled() and (exc := task.exception()) is not None:
             log.error("a fetch ended by a bug", exc_info=exc)
 

@@ -95,6 +95,7 @@ class PullThrough(RefuseWrites):
         self.namespace = namespace
         self._local, self._upstream, self._cache = local, upstream, cache
         self._ttl, self._keep = ttl, keep
+        self._tally = upstream.tally
         self._publishing = cache.publishing(self.name)
 
     # Blobs
@@ -110,7 +111,13 @@ class PullThrough(RefuseWrites):
         reader = await self._open_cached(digest, range)
         if reader is None:
             reader = await self._cache.fetches.open(self._upstream, self.name, digest, range)
-        return reader or await self._local.open_blob(digest, range)
+            if reader is not None:
+                self._tally.blob_misses += 1
+                return reader
+            reader = await self._local.open_blob(digest, range)
+        self._tally.blob_hits += 1
+        self._tally.hit_bytes += len(reader.span)
+        return reader
 
     async def _open_cached(self, digest: Digest, range: RangeRequest | None) -> ObjectReader | None:
         try:
@@ -126,25 +133,41 @@ class PullThrough(RefuseWrites):
 
     async def blob_url(self, digest: Digest, method: str) -> str | None:
         try:
-            return await self._local.blob_url(digest, method)
+            url = await self._local.blob_url(digest, method)
         except BlobUnknown:
             return None
+        self._tally.blob_hits += url is not None and method == "GET"
+        return url
 
     # Manifests
 
     async def get_manifest(self, reference: Reference) -> StoredManifest:
         if isinstance(reference, Digest):
             try:
-                return await self._local.get_manifest(reference)
+                cached = await self._local.get_manifest(reference)
             except ManifestUnknown:
-                return await self._once(reference, partial(self._fetch, reference))
-        cached = await self._cached_tag(reference)
-        if cached is None:
-            return await self._once(reference, partial(self._fetch, reference))
-        age = await self._age(reference, cached.digest)
-        if self._ttl > 0 and age < self._ttl:
+                return await self._missed(reference)
+            self._tally.manifest_hits += 1
             return cached
-        return await self._once(reference, partial(self._revalidate, reference, cached, age))
+        known = await self._cached_tag(reference)
+        if known is None:
+            return await self._missed(reference)
+        age = await self._age(reference, known.digest)
+        if self._ttl > 0 and age < self._ttl:
+            self._tally.manifest_hits += 1
+            return known
+        found = await self._once(reference, partial(self._revalidate, reference, known, age))
+        if found.digest == known.digest:
+            self._tally.manifest_hits += 1
+            self._tally.stale += isinstance(found, StaleManifest)
+        else:
+            self._tally.manifest_misses += 1
+        return found
+
+    async def _missed(self, reference: Reference) -> StoredManifest:
+        found = await self._once(reference, partial(self._fetch, reference))
+        self._tally.manifest_misses += 1
+        return found
 
     async def _once(self, reference: Reference, call: Callable[[], _Answer]) -> StoredManifest:
         """One question for all who ask at the same time."""
@@ -170,6 +193,7 @@ class PullThrough(RefuseWrites):
         return age
 
     async def _revalidate(self, tag: Tag, cached: StoredManifest, age: float) -> StoredManifest:
+        self._tally.revalidations += 1
         try:
             head = await self._upstream.head_manifest(tag, f'"{cached.digest}"')
             if head is not None and head.digest != cached.digest:

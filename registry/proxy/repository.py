@@ -57,6 +57,7 @@ class UpstreamRepository:
 
     def __init__(self, upstream: Upstream, name: RepositoryName) -> None:
         self.name = name
+        self.tally = upstream.tally
         self._upstream = upstream
         self._remote = upstream.remote_name(name)
         self._scope = f"repository:{self._remote}:pull"
@@ -86,6 +87,7 @@ class UpstreamRepository:
         answer = await self._manifest("GET", reference, etag)
         if answer is None:
             return None
+        self.tally.fetched_bytes += len(answer.body)
         return Fetched(answers.read_manifest(answer.head, answer.body, reference), answer.head.get("etag"))
 
     async def get_manifest(self, reference: Reference) -> StoredManifest:
@@ -127,7 +129,7 @@ class UpstreamRepository:
                 raise answers.refusal_of(answer.head, answer.body, BlobUnknown(digest))
             if stream.head.content_type == "text/html":
                 raise UpstreamUnavailable(answers.WRONG)
-            return BlobStream(stream, answers.read_extent(stream.head, asked))
+            return BlobStream(stream, answers.read_extent(stream.head, asked), self.tally)
         except BaseException:
             await stream.aclose()
             raise

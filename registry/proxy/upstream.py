@@ -29,6 +29,7 @@ from registry.proxy.limits import RateLimit, Throttle, parse_rate_limit
 from registry.proxy.patience import Breaker, Deadlines, backoff
 from registry.proxy.patterns import parse_patterns, permits
 from registry.proxy.realms import Realms
+from registry.proxy.tally import Tally
 from registry.proxy.tokens import Login
 from registry.proxy.transport import REDIRECTS, Stream, Transport
 from registry.proxy.trust import trust_for
@@ -100,6 +101,7 @@ class Upstream:
         self.name = config.called
         self.origin = config.origin
         self.deadlines = deadlines or Deadlines()
+        self.tally = Tally()
         self._wall, self._draw, self._sleep = wall, draw, sleep
         self._allow, self._deny = parse_patterns(config.allow), parse_patterns(config.deny)
         trust = trust_for(self.origin, config.tls)
@@ -205,10 +207,12 @@ class Upstream:
         waits = self._let_pass(kind)
         while True:
             own: list[Head] = []
+            self.tally.requests += 1
             try:
                 answer = await send(own.append)
             except UpstreamUnavailable as exc:
                 answered = self._arrived(own)
+                self.tally.faults += 1
                 judged = exc.__cause__ is None  # what it sent is not wanted: it would send the same again
                 if judged or isinstance(exc, UpstreamTimeout) or (wait := next(waits, None)) is None:
                     if not answered:
@@ -224,7 +228,9 @@ class Upstream:
                     self._throttle.passed(kind)
                     return answer
                 await answer.aclose()
+                self.tally.faults += 1
                 if isinstance(fault, TooManyRequests):
+                    self.tally.limited += 1
                     raise TooManyRequests(self._throttle.limited(kind, fault.retry_after))
                 if fault.retry_after is not None or (wait := next(waits, None)) is None:
                     if not answer.head.elsewhere:
