@@ -4,7 +4,6 @@ This is where a push and a collector of garbage meet (garbage/renewals.py): what
 collector leaves it alone; and what was renewed is looked at again, when the collector can see the manifest.
 """
 
-import asyncio
 from dataclasses import dataclass
 
 from storage.digest import Digest
@@ -12,11 +11,9 @@ from storage.driver import StorageDriver
 from storage.errors import ManifestBlobUnknown, ManifestInvalid, ObjectNotFound
 from storage.garbage.renewals import Renewals
 from storage.manifest import Descriptor, Manifest
+from storage.parallel import for_all
 from storage.reading import Reading
 from storage.rules import ManifestRules
-
-_AT_ONCE = 16
-"""Checks of presence that run side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +45,9 @@ class Holdings:
         """Raises ManifestBlobUnknown for what is missing and has to be here; ManifestInvalid for what has another size
         than announced."""
         required = self._rules.required(manifest)
-        named = (*manifest.blobs, *manifest.children)
-        slots = asyncio.Semaphore(_AT_ONCE)
-        found = await asyncio.gather(
-            *(self._find(d, slots, manifest=False) for d in manifest.blobs),
-            *(self._find(d, slots, manifest=True) for d in manifest.children),
-        )
-        pairs = list(zip(named, found, strict=True))
+        named = [*((blob, False) for blob in manifest.blobs), *((child, True) for child in manifest.children)]
+        found = await for_all(named, self._find)
+        pairs = [(descriptor, here) for (descriptor, _), here in zip(named, found, strict=True)]
         absent = tuple(dict.fromkeys(d.digest for d, here in pairs if here.size is None))
         if missing := [digest for digest in absent if digest in required]:
             raise ManifestBlobUnknown(missing)
@@ -67,27 +60,26 @@ class Holdings:
 
     async def look_again(self, presence: Presence) -> None:
         """Raises ManifestBlobUnknown for what was renewed and is gone all the same."""
-        slots = asyncio.Semaphore(_AT_ONCE)
-        stand = await asyncio.gather(*(self._stands(key, slots) for _, key in presence.renewed))
+        stand = await for_all([key for _, key in presence.renewed], self._stands)
         gone = [digest for (digest, _), stands in zip(presence.renewed, stand, strict=True) if not stands]
         if gone:
             raise ManifestBlobUnknown(list(dict.fromkeys(gone)))
 
-    async def _find(self, descriptor: Descriptor, slots: asyncio.Semaphore, *, manifest: bool) -> _Found:
-        async with slots:
-            held = await self._reading.held(descriptor.digest, manifest=manifest)
-            if held is None:
-                return _Found()
-            try:
-                renewed = await self._renewals.renew(held.needed)
-            except ObjectNotFound:  # collected between the two
-                return _Found()
-            return _Found(held.size, held.needed.key if renewed else None)
+    async def _find(self, named: tuple[Descriptor, bool]) -> _Found:
+        """named: what, and whether it has to be here as a manifest."""
+        descriptor, manifest = named
+        held = await self._reading.held(descriptor.digest, manifest=manifest)
+        if held is None:
+            return _Found()
+        try:
+            renewed = await self._renewals.renew(held.needed)
+        except ObjectNotFound:  # collected between the two
+            return _Found()
+        return _Found(held.size, held.needed.key if renewed else None)
 
-    async def _stands(self, key: str, slots: asyncio.Semaphore) -> bool:
-        async with slots:
-            try:
-                await self._driver.head(key)
-            except ObjectNotFound:
-                return False
-            return True
+    async def _stands(self, key: str) -> bool:
+        try:
+            await self._driver.head(key)
+        except ObjectNotFound:
+            return False
+        return True

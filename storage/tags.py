@@ -1,17 +1,13 @@
 """Tags of one repository: a tag is one small link, so that setting it needs no lock and is seen whole."""
 
-import asyncio
-
 from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
 from storage.errors import ManifestUnknown, ObjectNotFound, PreconditionFailed, RepositoryUnknown
 from storage.links import read_link, write_link
 from storage.names import RepositoryName, Tag
+from storage.parallel import for_all
 from storage.repository import Precondition, TagPage
-
-_AT_ONCE = 16
-"""Links that are read side by side."""
 
 
 class Tags:
@@ -103,15 +99,12 @@ class Tags:
 
     async def _naming(self, digest: Digest) -> list[Tag]:
         """The tags that name digest now. Most tags name others, so each is asked once, and many at a time."""
-        slots = asyncio.Semaphore(_AT_ONCE)
 
         async def does(tag: Tag) -> bool:
-            async with slots:
-                try:
-                    return await self.get(tag) == digest
-                except ManifestUnknown:
-                    return False
+            try:
+                return await self.get(tag) == digest
+            except ManifestUnknown:
+                return False
 
         tags = await self._names()
-        named = await asyncio.gather(*(does(tag) for tag in tags))
-        return [tag for tag, is_named in zip(tags, named, strict=True) if is_named]
+        return [tag for tag, is_named in zip(tags, await for_all(tags, does), strict=True) if is_named]

@@ -19,8 +19,8 @@ from storage.driver import ObjectInfo
 from storage.errors import ObjectNotFound, Unavailable
 from storage.garbage.links import blobs, digest_of_data, repository_names
 from storage.garbage.table import BlobTable
-from storage.garbage.together import for_each
 from storage.garbage.watch import Watcher
+from storage.parallel import for_each
 from storage.purge import last_change
 from storage.rules import ManifestRules
 
@@ -97,7 +97,7 @@ class Examiner:
             await self._uploads(now - self._idle)
         if self._deep:
             self._watch.phase("reading blobs", total=self.done.blobs)
-            await for_each(blobs(self._driver), self._read, at_once=os.cpu_count() or 1)
+            await for_each(blobs(self._driver), self._read, width=os.cpu_count() or 1)
         return self.done
 
     async def repair(self) -> None:

@@ -11,11 +11,11 @@ from storage.errors import ObjectNotFound
 from storage.garbage.links import Link, links_below, repository_names
 from storage.garbage.manifests import LARGEST, each
 from storage.garbage.named import named_digests
-from storage.garbage.together import for_each
 from storage.garbage.watch import Watcher
 from storage.links import read_link
 from storage.manifest import parse_stored
 from storage.names import RepositoryName, Tag
+from storage.parallel import for_each
 
 
 @dataclass(frozen=True, slots=True)

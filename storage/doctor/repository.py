@@ -21,10 +21,10 @@ from storage.garbage.links import Link, layer_links, links_below
 from storage.garbage.manifests import LARGEST, each
 from storage.garbage.named import named_digests
 from storage.garbage.table import BlobTable
-from storage.garbage.together import for_each
 from storage.links import parse_link
 from storage.manifest import DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, NONDISTRIBUTABLE, Manifest, parse_stored
 from storage.names import RepositoryName, Tag
+from storage.parallel import for_each
 from storage.rules import ManifestRules
 
 Report = Callable[[Finding], None]

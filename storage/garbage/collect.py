@@ -44,9 +44,9 @@ from storage.errors import DigestInvalid, ObjectNotFound, PreconditionFailed
 from storage.garbage.links import Link, blobs, layer_links, repository_names, target_of
 from storage.garbage.manifests import Node, Survey, Surveyor, Young
 from storage.garbage.table import FRESH, NEEDED, SWEPT, BlobTable
-from storage.garbage.together import for_each
 from storage.garbage.watch import Watcher
 from storage.names import RepositoryName
+from storage.parallel import for_each
 from storage.purge import Purged, purge_uploads
 
 BATCH = 10_000

@@ -23,10 +23,10 @@ from storage.errors import ObjectNotFound, Unavailable
 from storage.garbage.links import Foreign, Link, layer_links, links_below, target_of
 from storage.garbage.named import named_digests
 from storage.garbage.table import FRESH, NEEDED, BlobTable
-from storage.garbage.together import for_each
 from storage.links import read_link
 from storage.manifest import parse_stored
 from storage.names import RepositoryName, Tag
+from storage.parallel import for_each
 
 T = TypeVar("T")
 

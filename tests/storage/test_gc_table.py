@@ -1,16 +1,13 @@
 """The table of blobs, what a manifest names, and work side by side: the parts of the collector that need no store."""
 
-import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
 
 import pytest
 
 from storage.digest import Digest
 from storage.garbage.named import named_digests
 from storage.garbage.table import FRESH, SWEPT, BlobTable
-from storage.garbage.together import for_each
 
 ONE, TWO = Digest.of(b"1"), Digest.of(b"2")
 STRONG = Digest.of(b"1", "sha512")
@@ -107,52 +104,3 @@ def test_what_it_does_not_name() -> None:
     }
     assert named_digests(json.dumps(body).encode()) == {TWO}
     assert named_digests(b"") == frozenset()
-
-
-async def numbers(count: int) -> AsyncIterator[int]:
-    for number in range(count):
-        yield number
-
-
-async def test_some_at_a_time() -> None:
-    running, most, seen = 0, 0, []
-
-    async def work(number: int) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        running -= 1
-        seen.append(number)
-
-    await for_each(numbers(50), work, at_once=7)
-    assert sorted(seen) == list(range(50))
-    assert most == 7
-
-
-async def test_the_first_error_ends_all() -> None:
-    ended = []
-
-    async def work(number: int) -> None:
-        try:
-            if number == 3:
-                raise ValueError("three")
-            await asyncio.Event().wait()
-        finally:
-            ended.append(number)
-
-    with pytest.raises(ValueError, match="three"):
-        await for_each(numbers(100), work, at_once=8)
-    assert sorted(ended) == list(range(8))
-
-
-async def test_an_error_of_the_items_is_raised() -> None:
-    async def broken() -> AsyncIterator[int]:
-        yield 1
-        raise LookupError("no more")
-
-    async def work(number: int) -> None:
-        await asyncio.sleep(0)
-
-    with pytest.raises(LookupError):
-        await for_each(broken(), work)
