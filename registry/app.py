@@ -7,6 +7,7 @@ PullThrough(LocalRepository, UpstreamRepository) for what an upstream has (proxy
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
@@ -29,6 +30,7 @@ from registry.request_ids import RequestIds
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.stores import manifest_rules, open_driver
+from registry.tracing import traced
 from registry.urls import Urls
 from storage.content import ContentStore
 from storage.errors import StorageError
@@ -88,7 +90,8 @@ def create_app(config: Config) -> ASGIApp:
     app.router.redirect_slashes = False
     app.router.default = Dispatch(services, config.http.prefix.rstrip("/"))
     with_headers = ResponseHeaders(app, config.http.headers)
-    return RequestIds(with_headers if config.log.accesslog.disabled else AccessLog(with_headers))
+    logged = with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
+    return RequestIds(traced(logged, os.environ))
 
 
 def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") -> Resolve:

@@ -113,6 +113,7 @@ class Dispatch:
         if root and not services.urls.is_absolute:  # mounted below another application
             services = replace(services, urls=Urls(root + services.urls.base))
         found = match(self._path(request, root))
+        request.scope["endpoint"] = found.endpoint  # for what surrounds the application: traces, metrics
         query = parse_query(request.scope.get("query_string", b""))
         if found.endpoint in _GLOBAL:
             if request.method not in _GLOBAL_METHODS:

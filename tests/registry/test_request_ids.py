@@ -71,7 +71,7 @@ async def test_what_is_no_request_passes() -> None:
     async def receive() -> dict[str, str]:
         raise AssertionError("nobody asked for a message")
 
-    await RequestIds(App())({"type": "lifespan"}, receive, send)  # type: ignore[arg-type]
+    await RequestIds(App())({"type": "lifespan"}, receive, send)
     assert seen == [{"type": "seen", "id": ""}]
 
 
