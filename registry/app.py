@@ -19,10 +19,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
+from registry.application import Application
 from registry.auth import Authenticator, BasicAuthenticator, Htpasswd
 from registry.config import Config, ConfigError
+from registry.debug import Debug
 from registry.dispatch import Dispatch
 from registry.errors import RegistryError, respond
 from registry.middleware import AccessLog, ResponseHeaders
@@ -58,7 +59,7 @@ _URL_EXPIRES = 1200.0
 """Seconds; distribution's."""
 
 
-def create_app(config: Config) -> ASGIApp:
+def create_app(config: Config) -> Application:
     """The registry. Raises ConfigError for what cannot work; opens nothing that its lifespan does not close."""
     content = ContentStore(
         open_driver(config),
@@ -91,7 +92,7 @@ def create_app(config: Config) -> ASGIApp:
     app.router.default = Dispatch(services, config.http.prefix.rstrip("/"))
     with_headers = ResponseHeaders(app, config.http.headers)
     logged = with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
-    return RequestIds(traced(logged, os.environ))
+    return Application(RequestIds(traced(logged, os.environ)), Debug())
 
 
 def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") -> Resolve:

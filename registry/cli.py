@@ -171,8 +171,8 @@ def _run(loaded: "Loaded", workers: int, started: Callable[[list[str]], None]) -
 
     from registry.server import run
 
-    app: Any = create_app(loaded.config)  # Starlette and uvicorn type an ASGI app differently
-    run(app, loaded.config, started=started)
+    app = create_app(loaded.config)
+    run(app, loaded.config, started=started, debug=app.debug)
     return 0
 
 
@@ -237,6 +237,8 @@ def _refusal(exc: "ConfigError", loaded: "Loaded") -> Refusal:
 
 def _cannot_listen(config: "Config", exc: OSError) -> str:
     addr, other = config.http.addr, f"REGISTRY_HTTP_ADDR={_elsewhere(config)}"
+    if exc.filename == config.http.debug.addr != addr:
+        addr, other = config.http.debug.addr, "REGISTRY_HTTP_DEBUG_ADDR"
     match exc.errno:
         case errno.EADDRINUSE:
             return (

@@ -80,8 +80,9 @@ def capabilities(config: "Config", uid: int, folder: Path) -> frozenset[int]:
     keep = set()
     if uid == 0 and folder.stat().st_uid != 0:
         keep.add(CAP_DAC_OVERRIDE)
-    port = config.http.addr.rpartition(":")[2]
-    if config.http.net == "tcp" and port.isdecimal() and 0 < int(port) < _first_free_port():
+    addresses = [config.http.addr] if config.http.net == "tcp" else []
+    ports = [addr.rpartition(":")[2] for addr in (*addresses, config.http.debug.addr)]
+    if any(port.isdecimal() and 0 < int(port) < _first_free_port() for port in ports):
         keep.add(CAP_NET_BIND_SERVICE)
     return frozenset(keep)
 

@@ -14,8 +14,8 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from types import FrameType
@@ -26,6 +26,8 @@ from uvicorn import Config as UvicornConfig
 from uvicorn.server import ServerState
 
 from registry.config import Config
+from registry.debug import LIMITS as DEBUG_LIMITS
+from registry.debug import Debug, debug_listening
 from registry.filesend import FileSender
 from registry.lifespan import lifespan
 from registry.limits import Limits
@@ -40,6 +42,8 @@ DRAIN_TIMEOUT = 30.0
 """For `draintimeout: 0`, distribution's default, which there means that nothing is waited for."""
 AFTER_ABORT = 1.0
 """What an application has, once its clients are gone, to end by itself before it is cancelled."""
+DEBUG_DRAIN = 1.0
+"""The same for the debug address, once the registry has ended."""
 SETTLING = 8
 """Turns of the loop in which what has arrived already is still accepted and read, instead of being reset."""
 DESCRIPTORS_EACH = 3
@@ -53,16 +57,23 @@ def run(
     config: Config,
     *,
     started: Callable[[list[str]], None],
+    debug: Debug | None = None,
     loop_factory: LoopFactory | None = None,
 ) -> None:
     """Serve until a signal. started: called with the bound addresses once requests are answered.
+
+    debug: the pages of http.debug.addr.
 
     Raises OSError (errno kept) when an address cannot be bound or a TLS file not be read, ConfigError for TLS
     settings that cannot be, and whatever app raises when it starts.
     """
     limits = within_descriptors(limits_of(config))
-    with listening(config.http.net, config.http.addr, unacknowledged=limits.stall_timeout) as sockets:
-        server = Server(app, sockets, server_context(config.http.tls), limits, drain_of(config))
+    with (
+        listening(config.http.net, config.http.addr, unacknowledged=limits.stall_timeout) as sockets,
+        debug_listening(config) as debug_sockets,
+    ):
+        beside = debug_server(debug.app() if debug else None, debug_sockets)
+        server = Server(app, sockets, server_context(config.http.tls), limits, drain_of(config), beside)
         with ending_on_signals(server.stop), asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner:
             runner.run(server.serve(lambda: started([printable(sock) for sock in sockets])))
 
@@ -126,6 +137,28 @@ def running(
             raise failures[0]
 
 
+def debug_server(app: ASGIApp | None, sockets: list[socket.socket]) -> Callable[[], AbstractAsyncContextManager[None]]:
+    """For Server.beside: inside, the pages of the debug address are answered, if there are any."""
+    if app is None or not sockets:
+        return nullcontext
+    server = Server(app, sockets, None, DEBUG_LIMITS, DEBUG_DRAIN)
+
+    @asynccontextmanager
+    async def answering() -> AsyncIterator[None]:
+        up = asyncio.Event()
+        run, wait = asyncio.create_task(server.serve(up.set)), asyncio.create_task(up.wait())
+        await asyncio.wait({run, wait}, return_when=asyncio.FIRST_COMPLETED)
+        logger.info("the debug address is %s", " and ".join(map(printable, sockets)))
+        try:
+            yield
+        finally:
+            wait.cancel()
+            server.stop()
+            await run
+
+    return answering
+
+
 def limits_of(config: Config) -> Limits:
     """The limits that have a setting, as configured."""
     return Limits(
@@ -187,13 +220,17 @@ def ending_on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 @dataclass(eq=False)
 class Server:
-    """One run of an application on listening sockets. `drain` in seconds."""
+    """One run of an application on listening sockets. `drain` in seconds.
+
+    beside: entered once the application has started and before a request is answered, left after the last one.
+    """
 
     app: ASGIApp
     sockets: list[socket.socket]
     tls: ssl.SSLContext | None
     limits: Limits
     drain: float
+    beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     state: ServerState = field(default_factory=ServerState)
     loop: asyncio.AbstractEventLoop | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -212,7 +249,7 @@ class Server:
         self.files = FileSender(self.loop)
         if self.stop_early:
             return
-        async with lifespan(self.app) as app_state:
+        async with lifespan(self.app) as app_state, self.beside():
             config = self.uvicorn_config()
             servers = [await self.listen(sock, config, app_state) for sock in self.sockets]
             self.refresh_date()

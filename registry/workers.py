@@ -2,7 +2,7 @@
 
     parent  listens, forks, waits; has no loop and no thread, so that a fork copies nothing that is half done
      ├ worker 0   its own listener (SO_REUSEPORT; a unix socket is shared), loop, threads and connections
-     └ worker 1   the same; only worker 0 purges abandoned uploads
+     └ worker 1   the same; only worker 0 purges abandoned uploads, and answers at the debug address
 
 - The parent keeps every listener open: connections that wait for a worker which died are its successor's. It closes
   them when it stops, or the kernel would go on accepting for nobody.
@@ -22,16 +22,17 @@ import sys
 import time
 from asyncio import Runner
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from socket import socket
 from typing import NoReturn
 
-from starlette.types import ASGIApp
-
+from registry.application import Application
 from registry.config import Config
+from registry.debug import debug_listening
 from registry.listeners import listening_each, printable
-from registry.server import LoopFactory, Server, best_loop, drain_of, limits_of, within_descriptors
+from registry.server import LoopFactory, Server, best_loop, debug_server, drain_of, limits_of, within_descriptors
+from registry.siblings import Siblings
 from registry.tls import server_context
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class WorkersFailed(RuntimeError):
 
 
 def run(
-    create: Callable[[Config], ASGIApp],
+    create: Callable[[Config], Application],
     config: Config,
     count: int,
     *,
@@ -73,12 +74,25 @@ def run(
     apps = [create(each) for each in (config, without_chores(config))]
     # One for all, so that a TLS session of one worker is resumed by another.
     context, factory = server_context(config.http.tls), loop_factory or best_loop()
-    with listening_each(config.http.net, config.http.addr, count, unacknowledged=limits.stall_timeout) as listeners:
+    with (
+        listening_each(config.http.net, config.http.addr, count, unacknowledged=limits.stall_timeout) as listeners,
+        debug_listening(config) as debug_sockets,
+        closing(Siblings(count if debug_sockets else 0)) as siblings,
+    ):
         addresses = [printable(sock) for sock in listeners[0]]
+
+        def beside(number: int, app: Application) -> Callable[[], AbstractAsyncContextManager[None]]:
+            if not debug_sockets:
+                return nullcontext
+            if number == 0:
+                return debug_server(app.debug.app(siblings.ask), debug_sockets)
+            _close([debug_sockets])
+            return lambda: siblings.answering(number, app.debug)
 
         def work(number: int, up: Callable[[], None]) -> None:
             _close(listeners, but=listeners[number])
-            server = Server(apps[min(number, 1)], listeners[number], context, limits, drain_of(config))
+            app = apps[min(number, 1)]
+            server = Server(app, listeners[number], context, limits, drain_of(config), beside(number, app))
             for signum in _ENDING:
                 signal.signal(signum, lambda *_: server.stop())
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -86,7 +100,11 @@ def run(
                 runner.run(server.serve(up))
 
         supervisor = Supervisor(
-            count, work, up=lambda: started(addresses), failed=failed, stopping=lambda: _close(listeners)
+            count,
+            work,
+            up=lambda: started(addresses),
+            failed=failed,
+            stopping=lambda: _close([*listeners, debug_sockets]),
         )
         return supervisor.run()
 

@@ -169,11 +169,26 @@ class TLSConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PrometheusConfig:
+    enabled: bool = False
+    path: str = setting("/metrics", values.debug_path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DebugConfig:
+    """addr: HOST:PORT of a second address, for operators; empty: none."""
+
+    addr: str = ""
+    prometheus: PrometheusConfig = field(default_factory=PrometheusConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HTTPConfig:
     """addr: HOST:PORT (without HOST: every address, IPv4 and IPv6), or a path when net is "unix".
 
     host: the URL that clients use; when set, Location is absolute and starts with it, else it is relative.
     draintimeout: seconds that running requests have after a signal to stop.
+    shutdowndelay: seconds before that, for which all is answered still, and /readyz says no.
     """
 
     addr: str = setting(":5000", values.non_empty)
@@ -183,8 +198,60 @@ class HTTPConfig:
     relativeurls: bool = True
     secret: str = ""
     draintimeout: float = 30.0
+    shutdowndelay: float = 0.0
     headers: Mapping[str, tuple[str, ...]] = empty()
     tls: TLSConfig = field(default_factory=TLSConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StorageCheckConfig:
+    """interval: seconds, of every check.   threshold: failures in a row from which on a check has failed, of all."""
+
+    enabled: bool = False
+    interval: float = 10.0
+    threshold: int = setting(1, values.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileCheckConfig:
+    """Fails while the file exists."""
+
+    file: str = ""
+    interval: float = 10.0
+    threshold: int = setting(1, values.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HTTPCheckConfig:
+    """Fails unless a HEAD of the URI has that status. timeout: seconds."""
+
+    uri: str = setting("", values.http_url)
+    headers: Mapping[str, tuple[str, ...]] = empty()
+    statuscode: int = setting(200, values.size)
+    timeout: float = 5.0
+    interval: float = 10.0
+    threshold: int = setting(1, values.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TCPCheckConfig:
+    """Fails unless addr (HOST:PORT) can be connected to. timeout: seconds."""
+
+    addr: str = ""
+    timeout: float = 5.0
+    interval: float = 10.0
+    threshold: int = setting(1, values.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HealthConfig:
+    """While one of these checks fails, every request is answered with 503. A 0 in any of them means its default."""
+
+    storagedriver: StorageCheckConfig = field(default_factory=StorageCheckConfig)
+    file: tuple[FileCheckConfig, ...] = ()
+    http: tuple[HTTPCheckConfig, ...] = ()
+    tcp: tuple[TCPCheckConfig, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,6 +375,7 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     http: HTTPConfig = field(default_factory=HTTPConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     catalog: CatalogConfig = field(default_factory=CatalogConfig)
     tags: TagsConfig = field(default_factory=TagsConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)

@@ -18,6 +18,8 @@ _ADDRESS = re.compile(
 
 def apply(config: model.Config, origins: Mapping[str, str]) -> tuple[model.Config, list[str]]:
     _address(config.http, origins)
+    _debug(config.http, origins)
+    _health(config.health, origins)
     _auth(config.auth, origins)
     _upstreams(config, origins)
     warnings = [*_tls(config.http.tls, origins), *_urls(config.http, origins), *_linkttl(config, origins)]
@@ -37,10 +39,36 @@ def _address(http: model.HTTPConfig, origins: Mapping[str, str]) -> None:
                 "http.addr", 'expected the path of a socket, since http.net is "unix"', _origin(origins, "http.net")
             )
         return
-    found = _ADDRESS.fullmatch(http.addr)
+    _tcp_address(http.addr, "http.addr", origins)
+
+
+def _tcp_address(addr: str, path: str, origins: Mapping[str, str]) -> None:
+    found = _ADDRESS.fullmatch(addr)
     if not found or (found[2].isdigit() and int(found[2]) > 65535):
-        problem = f'expected HOST:PORT or :PORT, such as ":5000", found {http.addr[:60]!r}'
-        raise ConfigError("http.addr", problem, _origin(origins, "http.addr"))
+        problem = f'expected HOST:PORT or :PORT, such as ":5000", found {addr[:60]!r}'
+        raise ConfigError(path, problem, _origin(origins, path))
+
+
+def _debug(http: model.HTTPConfig, origins: Mapping[str, str]) -> None:
+    path = "http.debug.addr"
+    if http.debug.addr:
+        _tcp_address(http.debug.addr, path, origins)
+        if http.debug.addr == http.addr and not http.addr.endswith(":0"):
+            raise ConfigError(path, "is http.addr, where clients are; give it a port of its own", origins[path])
+
+
+def _health(health: model.HealthConfig, origins: Mapping[str, str]) -> None:
+    """A check without its object would look as if all were well."""
+    checks: list[tuple[str, str, str]] = [
+        *((f"health.file.{n}.file", each.file, "the path of a file") for n, each in enumerate(health.file)),
+        *((f"health.http.{n}.uri", each.uri, "a URL") for n, each in enumerate(health.http)),
+        *((f"health.tcp.{n}.addr", each.addr, "HOST:PORT") for n, each in enumerate(health.tcp)),
+    ]
+    for path, found, expected in checks:
+        if not found:
+            raise ConfigError(path, f"expected {expected}, found nothing", _origin(origins, path.rsplit(".", 2)[0]))
+    for number, each in enumerate(health.tcp):
+        _tcp_address(each.addr, f"health.tcp.{number}.addr", origins)
 
 
 def _auth(auth: model.AuthConfig, origins: Mapping[str, str]) -> None:

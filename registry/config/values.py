@@ -208,6 +208,29 @@ def url_prefix(node: Node) -> str:
     return f"/{found}/" if found else ""
 
 
+def http_url(node: Node) -> str:
+    """Of a page that is asked for; unlike base_url with a query, and unchanged."""
+    found = text(node)
+    try:
+        parts = urlsplit(found)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        good = False
+    if not good or " " in found:
+        raise Wrong("a URL such as http://localhost:8080/status", node)
+    return found
+
+
+def debug_path(node: Node) -> str:
+    """Of a page at the debug address, beside those that are there."""
+    found = text(node)
+    taken = found.startswith("/debug/") or found in ("/livez", "/readyz")
+    if taken or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", found):
+        raise Wrong("a path such as /metrics that is not taken, as /debug/* is", node)
+    return found
+
+
 def realm(node: Node) -> str:
     """It stands in quotes in WWW-Authenticate."""
     found = text(node)

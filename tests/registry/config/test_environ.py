@@ -244,7 +244,7 @@ def test_7_kubernetes_announces_services_called_registry() -> None:
             {"notifications": {"events": {"includereferences": 1}}},
         ),
         ("REGISTRY_NOTIFICATIONS_EVENTS_INCLUDEREFERENCES", {"notifications": {"events": {"includereferences": 1}}}),
-        ("REGISTRY_HEALTH_FILECHECKERS_FILE", {"health": {"file": {"file": 1}}}),
+        ("REGISTRY_HEALTH_FILECHECKERS_0_FILE", {"health": {"file": [{"file": 1}]}}),
         ("REGISTRY_HEALTH_HTTPCHECKERS", {"health": {"http": 1}}),
         ("REGISTRY_HEALTH_TCPCHECKERS", {"health": {"tcp": 1}}),
         ("REGISTRY_REDIS_OPTIONS_PASSWORD", {"redis": {"password": 1}}),
@@ -265,11 +265,10 @@ def test_below_a_key_without_effect_anything_goes(path: Path) -> None:
         "REGISTRY_REDIS_ADDRS": "[a]",
         "REGISTRY_NOTIFICATIONS_ENDPOINTS_7_URL": "u",
         "REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL": "u",
-        "REGISTRY_HEALTH_FILE_X": "u",
     }
-    loaded = load_over(path, "notifications: {endpoints: [{url: a}]}\nhealth: {file: []}", environ)
+    loaded = load_over(path, "notifications: {endpoints: [{url: a}]}", environ)
     assert loaded.config == Config()
-    assert len(loaded.warnings) == 3
+    assert len(loaded.warnings) == 2
 
 
 @pytest.mark.parametrize("name", ["REGISTRY_STORAGE", "REGISTRY_AUTH", "REGISTRY_LOG_LEVEL", "REGISTRY_HTTP"])

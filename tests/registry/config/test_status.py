@@ -29,12 +29,10 @@ IGNORED = {
     "storage.filesystem.maxthreads": "storage: {filesystem: {maxthreads: 100}}",
     "storage.cache": "storage: {cache: {blobdescriptor: redis, blobdescriptorsize: 10000, layerinfo: inmemory}}",
     "storage.tag": "storage: {tag: {concurrencylimit: 8}}",
-    "http.debug": "http: {debug: {addr: ':5001', prometheus: {enabled: true, path: /metrics}}}",
     "http.http2": "http: {http2: {disabled: false}}",
     "http.h2c": "http: {h2c: {enabled: true}}",
     "notifications": "notifications: {events: {includereferences: true}, endpoints: [{name: a, url: u, timeout: 1s}]}",
     "redis": "redis: {tls: {certificate: /c, rootcas: [/r]}, addrs: ['a:6379'], password: p, pool: {maxidle: 16}}",
-    "health": "health: {storagedriver: {enabled: true, threshold: 3}, file: [{file: /f}], tcp: [{addr: a}]}",
     "compatibility": "compatibility: {schema1: {signingkeyfile: /k, enabled: true}}",
     "reporting": "reporting: {bugsnag: {apikey: k}, newrelic: {licensekey: k, name: n, verbose: true}}",
 }
@@ -68,6 +66,18 @@ http:
     minimumtls: tls1.2
     ciphersuites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]
   headers: {X-Content-Type-Options: [nosniff]}
+  debug: {addr: 'localhost:5001', prometheus: {enabled: true, path: /metrics}}
+health:
+  storagedriver: {enabled: true, interval: 10s, threshold: 3}
+  file: [{file: /path/to/checked/file, interval: 10s}]
+  http:
+    - uri: http://server.to.check/must/return/200
+      headers: {Authorization: [Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==]}
+      statuscode: 200
+      timeout: 3s
+      interval: 10s
+      threshold: 3
+  tcp: [{addr: 'redis-server.domain.com:6379', timeout: 3s, interval: 10s, threshold: 3}]
 validation:
   disabled: false
   manifests:
