@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,19 +22,23 @@ from starlette.responses import Response
 
 from registry.application import Application
 from registry.auth import Authenticator, BasicAuthenticator, Htpasswd
+from registry.checks import health_of
 from registry.config import Config, ConfigError
 from registry.debug import Debug
 from registry.dispatch import Dispatch
 from registry.errors import RegistryError, respond
+from registry.health import Health
 from registry.middleware import AccessLog, ResponseHeaders
+from registry.probes import Gate, Probes, add_pages
 from registry.request_ids import RequestIds
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.stores import manifest_rules, open_driver
 from registry.tracing import traced
 from registry.urls import Urls
+from storage import layout
 from storage.content import ContentStore
-from storage.errors import StorageError
+from storage.errors import ObjectNotFound, StorageError
 from storage.names import RepositoryName
 from storage.purge import purge_uploads
 from storage.repository import ReadOnly, RefuseDeletes, Repository
@@ -69,7 +73,7 @@ def create_app(config: Config) -> Application:
         url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
         grace=0.0 if config.storage.maintenance.readonly.enabled else config.garbage.grace,
     )
-    mirrors = _mirrors(content, config)
+    mirrors = make_mirrors(content, config)
     services = Services(
         resolve=_resolver(content, config, mirrors),
         list_repositories=content.list_repositories,
@@ -78,6 +82,8 @@ def create_app(config: Config) -> Application:
         urls=Urls(_base_url(config)),
         settings=Settings(config.limits.manifestsize, config.tags.maxtags, config.catalog.maxentries),
     )
+    health, debug = health_of(config, partial(_ask_something, content)), Debug()
+    add_pages(debug, health)
     app = Starlette(
         exception_handlers={
             StorageError: respond,
@@ -86,13 +92,20 @@ def create_app(config: Config) -> Application:
             ClientDisconnect: _nobody_listens,
             Exception: respond,
         },
-        lifespan=_lifespan(content, config, mirrors),
+        lifespan=_lifespan(content, config, mirrors, health),
     )
     app.router.redirect_slashes = False
-    app.router.default = Dispatch(services, config.http.prefix.rstrip("/"))
-    with_headers = ResponseHeaders(app, config.http.headers)
+    prefix = config.http.prefix.rstrip("/")
+    app.router.default = Dispatch(services, prefix)
+    with_headers = ResponseHeaders(Gate(app, health) if health.gated else app, config.http.headers)
     logged = with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
-    return Application(RequestIds(traced(logged, os.environ)), Debug())
+    return Application(Probes(RequestIds(traced(logged, os.environ)), health, prefix), debug, health)
+
+
+async def _ask_something(content: ContentStore) -> None:
+    """One cheap call. Whether the object is there says nothing: only a registry that was pushed to has made it."""
+    with suppress(ObjectNotFound):
+        await content.driver.head(layout.SECRET)
 
 
 def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") -> Resolve:
@@ -115,7 +128,7 @@ def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") 
     return resolve
 
 
-def _mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
+def make_mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
     """Manifests of a cache come before what they name: its repositories are sparse ones of the same store."""
     if not config.proxy.remoteurl and not config.upstreams:
         return None
@@ -173,7 +186,7 @@ async def _nobody_listens(request: Request, exc: Exception) -> Response:
     return Response(None, 400)
 
 
-def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None"):  # type: ignore[no-untyped-def]
+def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None", health: Health):  # type: ignore[no-untyped-def]
     maintenance = config.storage.maintenance
 
     @asynccontextmanager
@@ -184,7 +197,8 @@ def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None"):
                 await content.driver.check_writable()
                 if maintenance.uploadpurging.enabled:
                     tasks.append(asyncio.create_task(_purge_for_ever(content, config), name="purge uploads"))
-            yield
+            async with health.watching():
+                yield
         finally:
             for task in tasks:
                 task.cancel()

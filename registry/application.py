@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.debug import Debug
+from registry.health import Health
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Application:
-    """debug: the pages of the debug address."""
+    """debug: the pages of the debug address.   health: is told when the end begins."""
 
     asgi: ASGIApp
     debug: Debug
+    health: Health
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return self.asgi(scope, receive, send)

@@ -209,11 +209,11 @@ def url_prefix(node: Node) -> str:
 
 
 def http_url(node: Node) -> str:
-    """Of a page that is asked for; unlike base_url with a query, and unchanged."""
+    """Of a page that is asked for; unlike base_url it may have a query. A login goes into the check's headers."""
     found = text(node)
     try:
         parts = urlsplit(found)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
         _ = parts.port
     except ValueError:
         good = False
