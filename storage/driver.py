@@ -223,6 +223,10 @@ class StorageDriver(ABC):
         atomically, also against other processes. private: for the registry's user alone, where the store knows users.
         """
 
+    async def conditions_hold(self) -> bool:
+        """Are if_absent and if_version atomic, as said above? There are stores that ignore them."""
+        return True
+
     # Content: objects whose key names their bytes. Whoever writes such a key writes the same, so it is never replaced
     # for its bytes' sake; only damage (another size) is, and what a collector might sweep soon (older than `fresh`).
 

@@ -10,20 +10,21 @@ docker/registry/v2/
 │   ├── _referrers/<alg>/<hex>/<alg>/<hex>/link       ours, a rebuildable hint: subject, then referrer
 │   ├── _referrers/scanned                            ours: seconds since 1970; revisions up to then are in the index
 │   └── _uploads/<uuid>/{data,startedat}              upload sessions
-└── _moorage/                                         ours: secret, scratch files; distribution ignores it
+└── _moorage/                                         ours: secret, scratch files, leases; distribution ignores it
 
 A link holds exactly `<alg>:<hex>`, no newline. Nothing of ours lies below `tags/` (it would show as a tag), and no file
 called `data` below `blobs/` that is not a blob (distribution's garbage collector would abort).
 """
 
 from storage.digest import Digest
-from storage.names import RepositoryName, Tag
+from storage.names import Reference, RepositoryName, Tag
 
 ROOT = "docker/registry/v2"
 REPOSITORIES = f"{ROOT}/repositories"
 BLOBS = f"{ROOT}/blobs"
 SCRATCH = f"{ROOT}/_moorage/scratch"
 SECRET = f"{ROOT}/_moorage/secret"
+LEASES = f"{ROOT}/_moorage/leases"
 MANIFESTS_FOLDER = "_manifests"
 UPLOADS_FOLDER = "_uploads"
 CURRENT_LINK = "current/link"
@@ -112,6 +113,16 @@ def upload_data(name: RepositoryName, id: str) -> str:
 
 def upload_started(name: RepositoryName, id: str) -> str:
     return f"{upload(name, id)}/startedat"
+
+
+def blob_lease(digest: Digest) -> str:
+    """Of the replica that fetches the blob."""
+    return f"{LEASES}/blobs/{digest.algorithm}/{digest.hex}"
+
+
+def manifest_lease(name: RepositoryName, reference: Reference) -> str:
+    """Of the replica that fetches the manifest. Hashed: a name may have as many components as it likes."""
+    return f"{LEASES}/manifests/{Digest.of(f'{name} {reference}'.encode()).hex}"
 
 
 def digest_of_folder(key: str) -> Digest:

@@ -402,6 +402,7 @@ class WritingContract(DriverFixtures):
         assert await self.raw_read(driver, "a/b") == b"third"
 
     async def test_if_version(self, driver: StorageDriver) -> None:
+        assert await driver.conditions_hold()
         with pytest.raises(PreconditionFailed):
             await driver.put("a/b", b"", if_version="1")
         assert await self.raw_read(driver, "a/b") is None

@@ -86,6 +86,9 @@ class Spied(StorageDriver):
         await self._before("put", key)
         return await self.inner.put(key, data, if_absent=if_absent, if_version=if_version, private=private)
 
+    async def conditions_hold(self) -> bool:
+        return await self.inner.conditions_hold()
+
     async def delete(self, key: str, *, if_version: str | None = None) -> None:
         await self._before("delete", key)
         await self.inner.delete(key, if_version=if_version)

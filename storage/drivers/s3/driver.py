@@ -132,6 +132,9 @@ class S3Driver(StorageDriver):
                 raise
             return etag
 
+    async def conditions_hold(self) -> bool:
+        return await self._probe.honoured()
+
     async def put_content(self, key: str, data: bytes, *, sha256: bytes | None = None, fresh: float = inf) -> None:
         await self._finish(self._contents.put(self._keys.of(key), data, sha256, fresh))
 

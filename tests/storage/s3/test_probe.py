@@ -62,6 +62,7 @@ async def test_reads_and_plain_writes_ask_nothing(driver: S3Driver, bucket: Memo
 async def test_conditions_are_looked_after_where_the_store_does_not() -> None:
     bucket = MemoryBucket(conditions=False)
     driver = S3Driver(SETTINGS, bucket)
+    assert not await driver.conditions_hold()
     first = await driver.put("a", b"first", if_absent=True)
     with pytest.raises(PreconditionFailed):
         await driver.put("a", b"second", if_absent=True)
