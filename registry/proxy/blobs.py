@@ -1,6 +1,7 @@
 """A blob of an upstream on its way: counted, and cut to the range that was asked for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
 
 from registry.proxy.answers import Extent
 from registry.proxy.tally import Tally
@@ -8,6 +9,18 @@ from registry.proxy.transport import BROKEN, Stream
 from storage.driver import ObjectReader
 from storage.errors import UpstreamUnavailable
 from storage.ranges import ByteRange
+
+
+class Incoming(Protocol):
+    """Raw bytes of a blob on their way, those of `extent`."""
+
+    extent: Extent
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Once. Raises UpstreamUnavailable when there are fewer bytes than announced, or more; UpstreamTimeout."""
+
+    async def aclose(self) -> None:
+        """Idempotent."""
 
 
 class BlobStream:
@@ -38,11 +51,11 @@ class BlobStream:
 class UpstreamBlob(ObjectReader):
     """An upstream's blob, or a range of it. Of one that does not know Range, what is not asked for is dropped."""
 
-    def __init__(self, stream: BlobStream, size: int, span: ByteRange) -> None:
+    def __init__(self, stream: Incoming, size: int, span: ByteRange) -> None:
         self._stream = stream
         self.size, self.span = size, span
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         at = self._stream.extent.start
         async for chunk in self._stream.chunks():
             first, last = max(self.span.start - at, 0), min(self.span.stop - at, len(chunk))
