@@ -25,7 +25,7 @@ from storage.driver import ObjectInfo, check_key
 from storage.drivers import folders
 from storage.drivers.cached import LARGEST, PAGE, open_cached, read_cached, read_first_page
 from storage.drivers.growing import flocked, open_regular, regular
-from storage.drivers.listings import Listings
+from storage.drivers.listings import Listings, Witnesses
 from storage.drivers.oserrors import translated
 from storage.drivers.scratch import Scratch, remove_tree
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, StorageError, Unavailable
@@ -59,6 +59,7 @@ class FileTree:
         self.scratch_key = check_key(scratch)
         self.scratch = Scratch(root, f"{root}/{scratch}")
         self.listings = Listings()
+        self.witnesses = Witnesses()
 
     def path(self, key: str) -> str:
         """Raises ValueError for what is not a key, or lies in the scratch folder."""

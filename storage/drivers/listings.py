@@ -1,4 +1,7 @@
-"""The folders in a folder, sorted, and remembered while its time of modification says that they are the same.
+"""What listing folders has found, remembered with a bound, and looked at again before it is believed.
+
+Listings: the folders in a folder, sorted, as long as its time of modification says that they are the same.
+Witnesses: an object somewhere below a folder, as long as it is there.
 
 A page of a long list then costs what is on it: a folder of 10,000 tags is read and sorted once, not for every page. The
 kernel counts time in steps of some milliseconds, so a folder that has changed just now may change again without showing
@@ -18,6 +21,8 @@ GONE = frozenset({ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP})
 _SETTLED_NS = 2_000_000_000
 _MANY = 200_000
 """Names that are kept in all: about 20 MB."""
+_WITNESSES = 50_000
+"""Folders of which one file is known: about 20 MB."""
 
 _Key = tuple[int, int]
 
@@ -57,6 +62,28 @@ class Listings:
             while self._size > self._many:
                 _, (_, dropped) = self._found.popitem(last=False)
                 self._size -= len(dropped) + 1
+
+
+class Witnesses:
+    """For each folder the path of one file below it: one look instead of a search, whether it holds any object.
+
+    Used by threads of one driver.
+    """
+
+    def __init__(self, many: int = _WITNESSES) -> None:
+        self._found: OrderedDict[str, str] = OrderedDict()
+        self._many = many
+        self._lock = Lock()
+
+    def of(self, folder: str) -> str | None:
+        """To be looked at: it may have gone."""
+        return self._found.get(folder)
+
+    def keep(self, folder: str, path: str) -> None:
+        with self._lock:
+            self._found[folder] = path
+            if len(self._found) > self._many:
+                self._found.popitem(last=False)
 
 
 def behind(names: list[str], after: str) -> int:

@@ -80,9 +80,26 @@ def _folders(tree: FileTree, prefix: str) -> list[str]:
 
 
 def _holds_object(tree: FileTree, prefix: str) -> bool:
-    """A folder that a killed process, or distribution, has left empty is none. Goes down at once: most hold some."""
-    with closing(_scan(tree, prefix)) as found:
-        return any(_holds_object(tree, key) if has_keys else _regular(tree.path(key)) for key, has_keys in found)
+    """A folder that a killed process, or distribution, has left empty is none."""
+    known = tree.witnesses.of(prefix)
+    if known is not None and _regular(known):
+        return True
+    found = _any_object(tree, prefix)
+    if found is not None:
+        tree.witnesses.keep(prefix, found)
+    return found is not None
+
+
+def _any_object(tree: FileTree, prefix: str) -> str | None:
+    """The path of an object below. Goes down at once: most folders hold some."""
+    with closing(_scan(tree, prefix)) as entries:
+        for key, has_keys in entries:
+            if has_keys:
+                if (found := _any_object(tree, key)) is not None:
+                    return found
+            elif _regular(path := tree.path(key)):
+                return path
+    return None
 
 
 def _entries(tree: FileTree, prefix: str) -> list[tuple[str, bool]]:

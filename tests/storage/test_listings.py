@@ -1,4 +1,4 @@
-"""Remembered lists of folders: never an old one."""
+"""Remembered lists of folders, and files that speak for a folder: never an old one."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from storage.drivers.listings import Listings, behind
+from storage.drivers.files import FileTree
+from storage.drivers.listings import Listings, Witnesses, behind
+from storage.drivers.walk import folders_with
 
 LONG_AGO = 1_000_000_000_000_000_000
 
@@ -93,3 +95,30 @@ def test_bounded(tmp_path: Path, reads: list[str]) -> None:
 def test_behind() -> None:
     names = ["a", "a-b", "b"]
     assert [behind(names, after) for after in ("", "a", "a0", "b", "c")] == [0, 1, 2, 3, 3]
+
+
+def test_a_folder_that_held_a_file_is_looked_at_and_not_searched(tmp_path: Path, reads: list[str]) -> None:
+    tree = FileTree(str(tmp_path), "scratch")
+    for name in ("one", "two"):
+        (tmp_path / f"a/_mark/deep/{name}").mkdir(parents=True)
+        (tmp_path / f"a/_mark/deep/{name}/file").touch()
+
+    def found() -> list[str]:
+        return list(folders_with(tree, "", "_mark", "_", None))
+
+    assert found() == ["a"]
+    searched = [path for path in reads if "/_mark" in path]
+    assert found() == ["a"]
+    assert [path for path in reads if "/_mark" in path] == searched != []
+    for gone in ("one", "two"):  # whichever spoke for it, the other does afterwards
+        (tmp_path / f"a/_mark/deep/{gone}/file").unlink()
+        assert found() == (["a"] if gone == "one" else [])
+    (tmp_path / "a/_mark/deep/two/file").touch()
+    assert found() == ["a"]
+
+
+def test_witnesses_are_bounded() -> None:
+    known = Witnesses(many=2)
+    for number in range(4):
+        known.keep(f"folder {number}", f"file {number}")
+    assert [known.of(f"folder {number}") for number in range(4)] == [None, None, "file 2", "file 3"]
