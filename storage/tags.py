@@ -1,5 +1,7 @@
 """Tags of one repository: a tag is one small link, so that setting it needs no lock and is seen whole."""
 
+from collections.abc import Set
+
 from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
@@ -70,13 +72,14 @@ class Tags:
             raise ManifestUnknown(tag) from exc
         await self._driver.delete_tree(layout.tag(self._name, tag))
 
-    async def delete_all_of(self, digest: Digest) -> None:
-        """Remove every tag that names digest; not one that somebody points at another meanwhile."""
-        for tag in await self._naming(digest):
+    async def delete_all_of(self, *digests: Digest) -> None:
+        """Remove every tag that names one of them; not one that somebody points at another meanwhile."""
+        wanted = frozenset(digests)
+        for tag in await self._naming(wanted):
             link = layout.tag_link(self._name, tag)
             try:
                 version = (await self._driver.head(link)).version
-                if await self.get(tag) != digest:
+                if await self.get(tag) not in wanted:
                     continue
                 await self._driver.delete(link, if_version=version)
             except (ObjectNotFound, ManifestUnknown, PreconditionFailed):
@@ -97,12 +100,12 @@ class Tags:
         names = await self._driver.list_folders(layout.tags(self._name), containing=layout.CURRENT_LINK)
         return [Tag(name) for name in names]
 
-    async def _naming(self, digest: Digest) -> list[Tag]:
-        """The tags that name digest now. Most tags name others, so each is asked once, and many at a time."""
+    async def _naming(self, wanted: Set[Digest]) -> list[Tag]:
+        """The tags that name one of them now. Most tags name others, so each is asked once, and many at a time."""
 
         async def does(tag: Tag) -> bool:
             try:
-                return await self.get(tag) == digest
+                return await self.get(tag) in wanted
             except ManifestUnknown:
                 return False
 

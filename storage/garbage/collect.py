@@ -28,22 +28,29 @@ revision back and says MANIFEST_BLOB_UNKNOWN; unless the collector has stood sti
 Writers that renew nothing (distribution) are safe from 1 to 3 but for the skipped upload. With a grace of 0 nobody may
 push at all, as with distribution's collector.
 
+A cache alone (Options.cache) has a short grace, and gives up only what came by it. So a blob to which any repository
+outside of it links stays, whatever names it: 2 to 4 need no grace for pushes then. Whoever reads in the cache touches
+the link first (registry/proxy/uses.py); so right before a blob goes, the links that lead to it are looked at once more,
+and one that was touched since they were listed keeps it. Its manifests may come before their blobs, and one whose blob
+has gone is no damage: the blob is fetched again.
+
 Memory: 9 bytes for each blob (table.py), about 100 for each repository, 600 for each manifest of one
 repository at a time, and a batch.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from storage import layout
 from storage.content import ContentStore
 from storage.digest import Digest
 from storage.driver import ObjectInfo
-from storage.errors import DigestInvalid, ObjectNotFound, PreconditionFailed
+from storage.errors import ObjectNotFound, PreconditionFailed
 from storage.garbage.links import Link, blobs, layer_links, repository_names, target_of
 from storage.garbage.manifests import Node, Survey, Surveyor, Young
-from storage.garbage.table import FRESH, NEEDED, SWEPT, BlobTable
+from storage.garbage.removal import is_as_listed, remove_from_tags, remove_manifest
+from storage.garbage.table import FRESH, HELD, NEEDED, SWEPT, BlobTable
 from storage.garbage.watch import Watcher
 from storage.names import RepositoryName
 from storage.parallel import for_each
@@ -62,12 +69,15 @@ class Options:
     """grace: seconds; 0: nobody pushes.   untagged: remove manifests without a tag, too.
 
     purge: seconds after which idle uploads are removed; None: they stay.
+    cache: says of a repository whether it is a cache of what can be fetched again; then only what those alone brought
+    is collected. None: everything is.
     """
 
     grace: float
     untagged: bool = False
     dry_run: bool = False
     purge: float | None = None
+    cache: Callable[[RepositoryName], bool] | None = None
 
 
 _NOTHING = Purged(0, 0)
@@ -103,7 +113,8 @@ class Collector:
         self._options = options
         self._watch = watcher or Watcher()
         self._table = BlobTable()
-        self._surveyor = Surveyor(self._driver, self._table)
+        self._surveyor = Surveyor(self._driver, self._table, None if options.cache is None else self._on_link)
+        self._links: dict[int, list[ObjectInfo]] = {}
         self._overlap = min(_OVERLAP, options.grace)
         self._horizon = 0.0
         self.done = Collected()
@@ -185,34 +196,15 @@ class Collector:
             if digest not in living and await self._remove_manifest(name, node):
                 removed.add(digest)
         if removed:
-            await self._remove_from_tags(name, removed)
+            await remove_from_tags(self._driver, name, removed)
 
     async def _remove_manifest(self, name: RepositoryName, node: Node) -> bool:
-        if node.info is None:  # only a tag named it, and that is gone
-            return False
-        try:
-            await self._driver.delete(node.info.key, if_version=node.info.version)
-        except PreconditionFailed:  # pushed or renewed in between
+        if not await remove_manifest(self._driver, name, node):
             self._mark_places(node)
             return False
-        for info in node.extra:
-            await self._driver.delete(info.key)
-        if node.subject is not None:
-            await self._driver.delete(layout.referrer_link(name, node.subject, node.digest))
         self._watch.manifest(name, node.digest)
         self._count(removed=self.done.removed + 1)
         return True
-
-    async def _remove_from_tags(self, name: RepositoryName, removed: set[Digest]) -> None:
-        """Out of what tags once named, as distribution does."""
-        async for info in self._driver.list_objects(layout.tags(name)):
-            if "/index/" in info.key and info.key.endswith("/link"):
-                try:
-                    digest = layout.digest_of_folder(info.key)
-                except DigestInvalid:
-                    continue
-                if digest in removed:
-                    await self._driver.delete(info.key)
 
     # Blobs
 
@@ -223,7 +215,7 @@ class Collector:
         async for digest, info in blobs(self._driver):
             self._watch.step()
             place = self._table.find(digest)
-            if place is None or self._table.is_marked(place):
+            if place is None or self._table.is_marked(place, NEEDED | HELD):
                 continue
             if self._young(info) or self._table.is_marked(place, FRESH):
                 self._count(young=self.done.young + 1, young_size=self.done.young_size + info.size)
@@ -238,31 +230,43 @@ class Collector:
     async def _sweep_batch(self, batch: list[tuple[Digest, ObjectInfo]], since: float) -> float:
         """Returns the time since which the next batch has to look for news."""
         now = await self._driver.now()
+        places = (self._table.find(digest) for digest, _ in batch)
+        self._links = {place: [] for place in places if place is not None}
         if not self._options.dry_run:
             for name in await repository_names(self._driver):
                 await self._surveyor.news(name, since, self._written_since(since))
         await for_each(_each(batch), self._sweep_one)
         return now - self._overlap
 
+    def _on_link(self, name: RepositoryName, link: ObjectInfo, places: Sequence[int]) -> None:
+        """Of a cache that is collected alone: who has the blobs, and by which links can those of the batch be read?"""
+        assert self._options.cache is not None
+        if not self._options.cache(name):
+            self._surveyor.mark(places, HELD)
+            return
+        for place in places:
+            if place in self._links:
+                self._links[place].append(link)
+
     async def _sweep_one(self, item: tuple[Digest, ObjectInfo]) -> None:
         digest, listed = item
         place = self._table.find(digest)
-        if place is None or self._table.is_marked(place, NEEDED | FRESH):
+        if place is None or self._table.is_marked(place, NEEDED | FRESH | HELD):
             return
-        if not self._options.dry_run and not await self._delete_blob(listed):
+        if not self._options.dry_run and not await self._delete_blob(listed, self._links[place]):
             return
         self._table.mark(place, SWEPT)
         self._watch.blob(digest, listed.size)
         self._count(swept=self.done.swept + 1, size=self.done.size + listed.size)
 
-    async def _delete_blob(self, listed: ObjectInfo) -> bool:
-        """If nobody has written or touched it since it was listed."""
-        try:
-            found = await self._driver.head(listed.key)
-            if found.version != listed.version or found.modified != listed.modified:
+    async def _delete_blob(self, listed: ObjectInfo, links: Sequence[ObjectInfo]) -> bool:
+        """If nobody has written or touched it, nor any of the links, since they were listed."""
+        for each in (listed, *links):
+            if not await is_as_listed(self._driver, each):
                 return False
+        try:
             await self._driver.delete(listed.key, if_version=listed.version)
-        except (ObjectNotFound, PreconditionFailed):
+        except PreconditionFailed:
             return False
         return True
 

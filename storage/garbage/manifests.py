@@ -6,13 +6,14 @@ Alive is what a tag names, what is younger than the grace, and, from there on, e
 - A referrer keeps its subject no more than a signature keeps a document: a subject lives by tags and indexes alone.
 - A dangling referrer, whose subject is no manifest here, lives while it is young, since it may be pushed first; then
   only by a tag or an index of its own. Else the signatures of deleted images would pile up for ever.
-- A manifest that cannot be read stops everything: what it names is unknown, so nothing is known to be garbage.
+- A manifest that cannot be read stops everything: what it names is unknown, so nothing is known to be garbage. Not
+  where a cache alone is collected: what its own repository links to stays then (collect.py).
 
 Memory: 600 bytes for each manifest (of six blobs) of the one repository that is looked at.
 """
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -33,6 +34,9 @@ T = TypeVar("T")
 Young = Callable[[ObjectInfo], bool]
 """Is an object so young that a push may be under way that needs it?"""
 
+OnLink = Callable[[RepositoryName, ObjectInfo, Sequence[int]], None]
+"""Told of a layer link, and of the places in the table to which it leads."""
+
 LARGEST = 64 << 20
 """Bytes of a manifest; more than limits.manifestsize allows to push."""
 
@@ -52,7 +56,7 @@ class Node:
     """One manifest. info: of its revision link; None for what only a tag names.
 
     places: what it names, in the table of blobs.   images: what it names that may be a manifest of this repository.
-    extra: keys that lie below its folder and go with it.
+    extra: keys that lie below its folder and go with it.   readable: False where nobody knows what it names.
     """
 
     digest: Digest
@@ -61,6 +65,7 @@ class Node:
     images: tuple[Digest, ...] = ()
     subject: Digest | None = None
     extra: list[ObjectInfo] = field(default_factory=list)
+    readable: bool = True
 
 
 @dataclass(slots=True)
@@ -94,11 +99,15 @@ class Survey:
 
 
 class Surveyor:
-    """Looks through repositories, and finds what they name in a table of blobs."""
+    """Looks through repositories, and finds what they name in a table of blobs.
 
-    def __init__(self, driver: StorageDriver, table: BlobTable) -> None:
+    on_link: told of every layer link that is come across; with it, manifests that cannot be read stop nothing.
+    """
+
+    def __init__(self, driver: StorageDriver, table: BlobTable, on_link: OnLink | None = None) -> None:
         self._driver = driver
         self._table = table
+        self._on_link = on_link
 
     async def survey(self, name: RepositoryName, young: Young) -> Survey:
         """Raises UnreadableManifest; Unavailable."""
@@ -158,8 +167,11 @@ class Surveyor:
             target = await target_of(self._driver, link)
             if target is not None and target != link.name:
                 aliases[link.name] = target
+            places = self._places((link.name, target or link.name))
             if young(link.info):
-                found.fresh.extend(self._places((link.name, target or link.name)))
+                found.fresh.extend(places)
+            if self._on_link is not None:
+                self._on_link(found.name, link.info, places)
         return aliases
 
     async def _tags(self, found: Survey) -> None:
@@ -179,7 +191,14 @@ class Surveyor:
         self, name: RepositoryName, node: Node, images: dict[Digest, Node], aliases: dict[Digest, Digest]
     ) -> bool:
         """Fill in what the manifest names. False: it is no longer there."""
-        read = await self._body(name, node)
+        try:
+            read = await self._body(name, node)
+        except UnreadableManifest:
+            if self._on_link is None:
+                raise
+            node.readable = False
+            node.places.extend(self._places((node.digest,)))
+            return True
         if read is None:
             return False
         target, body = read

@@ -10,8 +10,8 @@ from bisect import bisect_left
 
 from storage.digest import HEX_LENGTH, Digest
 
-NEEDED, FRESH, SWEPT = 1, 2, 4
-"""Marks: a manifest names it; a link to it is young; it was removed (or would be)."""
+NEEDED, FRESH, SWEPT, HELD = 1, 2, 4, 8
+"""Marks: a manifest names it; a link to it is young; it was removed (or would be); what is no cache links to it."""
 
 _SHIFT = 48
 """A place is the algorithm's number above that many bits for the position in its column."""

@@ -1,0 +1,48 @@
+"""Removing a manifest from its repository, with the entries that only it has."""
+
+from collections.abc import Set
+
+from storage import layout
+from storage.digest import Digest
+from storage.driver import ObjectInfo, StorageDriver
+from storage.errors import DigestInvalid, ObjectNotFound, PreconditionFailed
+from storage.garbage.manifests import Node
+from storage.names import RepositoryName
+
+
+async def is_as_listed(driver: StorageDriver, listed: ObjectInfo) -> bool:
+    """Has nobody written, touched or removed it since? On S3 a touch is no other version, only a later time."""
+    try:
+        found = await driver.head(listed.key)
+    except ObjectNotFound:
+        return False
+    return found.version == listed.version and found.modified == listed.modified
+
+
+async def remove_manifest(driver: StorageDriver, name: RepositoryName, node: Node) -> bool:
+    """Its revision, and what goes with it. False: it was pushed or renewed since it was listed, and stays."""
+    if node.info is None:  # only a tag named it, and that is gone
+        return False
+    if not await is_as_listed(driver, node.info):
+        return False
+    try:
+        await driver.delete(node.info.key, if_version=node.info.version)
+    except PreconditionFailed:
+        return False
+    for info in node.extra:
+        await driver.delete(info.key)
+    if node.subject is not None:
+        await driver.delete(layout.referrer_link(name, node.subject, node.digest))
+    return True
+
+
+async def remove_from_tags(driver: StorageDriver, name: RepositoryName, removed: Set[Digest]) -> None:
+    """Out of what tags once named, as distribution does."""
+    async for info in driver.list_objects(layout.tags(name)):
+        if "/index/" in info.key and info.key.endswith("/link"):
+            try:
+                digest = layout.digest_of_folder(info.key)
+            except DigestInvalid:
+                continue
+            if digest in removed:
+                await driver.delete(info.key)
