@@ -5,11 +5,20 @@ the collector of garbage keeps what a revision names; so whoever was served the 
 links need not be read. Where that argument has a gap, a pusher could name another repository's blob and read it. Hence:
 
 - Only what our strict parser of pushes accepts: two readers cannot take such a manifest for different things.
-- Only config and layers. Not `subject`, nor the children of an index: both may be absent (sparse indexes).
+- Only config and layers. Not `subject`, which may be absent. Nor the children of an index: see below.
 - Not what has `urls`, nor a nondistributable type: distribution does not look for those. Nor what calls itself a
   manifest, which may have been found as one.
 - Only sha256: a sha512 name may be an alias of distribution's, whose link says where the bytes are.
 - Not where manifests come before their blobs: `sparse` pushes, a store that a pull-through cache fills.
+
+Why an index does not vouch for its images, even where all of them had to be there when it was pushed: what had to be
+there is their bytes, not that they are manifests of this repository. A child that is there as a blob passes with us
+(BuildKit's cache index lists blobs), with distribution 2.8, which looks for manifests among the layers too, and with
+distribution 3, whose cache of descriptors (on in its image) does not tell one from the other. So a pusher could upload
+as a blob what reads as a manifest and names another repository's layer, whose digest he knows and which nobody has
+checked; name it in an index; and pull the layer from a replica, since the index vouches for the blob as a manifest, and
+that for the layer. Only the child's own revision link says that its blobs were looked for. It is read beside the bytes:
+a call more, but no more time.
 """
 
 import asyncio

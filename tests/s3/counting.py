@@ -157,7 +157,7 @@ async def warm_up(client: Client) -> None:
 PULLS = (
     Case("`/v2/` alone", lambda c: c.ask("GET", "/v2/", 200), by="replica", goal=0, redirected=0),
     Case("pull of 4 layers, cold", lambda c: c.pull(), by="replica", goal=3 + 4, redirected=2),
-    # an index vouches for none of its manifests, which it may name without their being there: a link, and the bytes
+    # an index vouches for none of its images (storage/vouch.py): a link, and the bytes, at once
     Case("… through an index", lambda c: c.pull(by_index=True), by="replica", goal=5 + 4, redirected=4),
     Case("… again within `cache.linkttl`", lambda c: c.pull(), lambda c: c.pull(), "replica", 1 + 1 + 4, 1),
     Case(

@@ -93,7 +93,7 @@ async def test_calls_of_a_cold_manifest_by_digest(backing: MemoryDriver) -> None
 
 
 async def test_calls_of_an_index(backing: MemoryDriver) -> None:
-    """It does not vouch for its children: their links are read, beside their bytes."""
+    """It does not vouch for its children (vouch.py): their links are read, beside their bytes."""
     await ContentStore(backing).repository(NAME).put_manifest(V1, IMAGE_INDEX, index(descriptor(MANIFEST, IMAGE)))
     replica = Replica(backing)
     await replica.repository.get_manifest(V1)
@@ -252,6 +252,23 @@ async def test_a_sparse_registry_lets_nothing_vouch(backing: MemoryDriver) -> No
     ):
         with pytest.raises(BlobUnknown):
             await call
+
+
+@pytest.mark.parametrize("thrift", [REPLICA, WRITER], ids=["replica", "writer"])
+async def test_an_index_makes_no_manifest_of_a_blob(backing: MemoryDriver, thrift: Thrift) -> None:
+    """Nobody has checked what a blob names that reads as a manifest; an index may name it all the same."""
+    await push_blob(ContentStore(backing).repository(OTHER), b"secret")
+    pusher, smuggled = ContentStore(backing).repository(NAME), image(CONFIG, (b"secret",))
+    await push_blob(pusher, smuggled)
+    put = await pusher.put_manifest(V1, IMAGE_INDEX, index(descriptor(smuggled, IMAGE)))
+    assert not put.absent, "a blob counts as being there"
+    replica = Replica(backing, thrift)
+    for _ in range(2):
+        await replica.repository.get_manifest(V1)
+        with pytest.raises(ManifestUnknown):
+            await replica.repository.get_manifest(Digest.of(smuggled))
+        with pytest.raises(BlobUnknown):
+            await replica.repository.open_blob(Digest.of(b"secret"))
 
 
 # What gates is never passed by
