@@ -9,6 +9,7 @@ collector takes it for new; all else is left.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from math import inf
 
 from storage.driver import Tap
 from storage.drivers.s3.bucket import Bucket, Part, UploadGone
@@ -80,25 +81,24 @@ class Contents:
 
     async def _complete(self, key: str, parts: "_Parts", fresh: float) -> None:
         try:
-            await self._bucket.complete_upload(key, parts.id, parts.parts, if_absent=await self._probe.honoured())
-            if self._looks and not await self._stands(key, parts.size, float("inf")):
-                raise Unavailable("the store does not have what it says to have stored; push it again")
+            await self._completed(key, parts, if_absent=await self._probe.honoured())
         except PreconditionFailed:
             if await self._stands(key, parts.size, fresh):
                 await give_up(self._bucket, key, parts.id)
-                return
-            await self._complete_over(key, parts)
+            else:
+                await self._completed(key, parts, if_absent=False)
+
+    async def _completed(self, key: str, parts: "_Parts", *, if_absent: bool) -> None:
+        """Raises PreconditionFailed; Unavailable where the object is not there in the end."""
+        try:
+            await self._bucket.complete_upload(key, parts.id, parts.parts, if_absent=if_absent)
         except UploadGone as exc:
             # an earlier try, whose answer was lost?
-            if not await self._stands(key, parts.size, float("inf")):
-                raise Unavailable("an upload to the store was given up by somebody else") from exc
-
-    async def _complete_over(self, key: str, parts: "_Parts") -> None:
-        try:
-            await self._bucket.complete_upload(key, parts.id, parts.parts)
-        except UploadGone as exc:
-            if not await self._stands(key, parts.size, float("inf")):
-                raise Unavailable("the store has dropped an upload; push it again") from exc
+            if not await self._stands(key, parts.size, inf):
+                raise Unavailable("an upload to the store was given up by somebody else; push it again") from exc
+        else:
+            if self._looks and not await self._stands(key, parts.size, inf):
+                raise Unavailable("the store does not have what it says to have stored; push it again")
 
     async def _stands(self, key: str, size: int, fresh: float) -> bool:
         """Does an object of that size stand there that is not older than `fresh`?"""
