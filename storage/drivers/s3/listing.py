@@ -12,7 +12,7 @@ may do no more. "What comes behind `x.~`?" has `x/` in its answer in the order o
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from storage.driver import ObjectInfo, check_key
 from storage.drivers.s3.bucket import Bucket, Listed
@@ -57,7 +57,7 @@ class Lister:
         if whole is not None:
             pages: AsyncIterator[tuple[list[str], str]] = _once([listed.key for listed in whole])
         elif containing:
-            pages = self._pages_containing(below, below + plain(after), containing)
+            pages = self._pages_leaping(below, below + plain(after), lambda rest: _behind_folder(rest, containing))
         else:
             pages = self._pages_of_folders(below, below + plain(after), _PAGE if limit is None else max(limit + 2, 100))
         async for keys, cursor in pages:
@@ -80,7 +80,8 @@ class Lister:
         if whole is not None:
             pages: AsyncIterator[tuple[list[str], str]] = _once([listed.key for listed in whole])
         else:
-            pages = self._pages_with(below, marker, hidden, behind)
+            start = below + plain(behind[0]) if behind else ""
+            pages = self._pages_leaping(below, start, lambda rest: _leap(rest, marker, hidden, behind))
         async for keys, cursor in pages:
             for key in keys:
                 for path in _paths_with(key[len(below) :], marker, hidden):
@@ -162,36 +163,25 @@ class Lister:
             if not (token := page.token):
                 return
 
-    async def _pages_containing(self, below: str, start: str, containing: str) -> AsyncIterator[tuple[list[str], str]]:
-        token: str | None = None
-        while True:
-            page = await self._bucket.list_page(below, after="" if start <= below else start, token=token)
-            keys = [found.key for found in page.objects]
-            if not (token := page.token) or not keys:
-                yield keys, LAST
-                return
-            name, slash, rest = keys[-1][len(below) :].partition("/")
-            if slash and rest >= containing:  # what else lies in this folder is of no interest
-                token, start = None, f"{below}{name}/{LAST}"
-                yield keys, start
-            else:
-                yield keys, keys[-1]
-
-    async def _pages_with(
-        self, below: str, marker: str, hidden: str, behind: list[str]
+    async def _pages_leaping(
+        self, below: str, start: str, leap: Callable[[str], str]
     ) -> AsyncIterator[tuple[list[str], str]]:
-        token: str | None = None
-        start = below + plain(behind[0]) if behind else ""
+        """leap: told the last key of a page, says before which key nothing is of interest ("" or one before it: none
+        is left out); both relative to `below`."""
+        token, last = None, ""
         while True:
             page = await self._bucket.list_page(below, after="" if start <= below else start, token=token)
             keys = [found.key for found in page.objects]
+            for key in keys:
+                self._check_order(last, key)
+                last = key
             if not (token := page.token) or not keys:
                 yield keys, LAST
                 return
-            leap = below + _leap(keys[-1][len(below) :], marker, hidden, behind)
-            if leap > keys[-1]:
-                token, start = None, leap
-            yield keys, max(leap, keys[-1])
+            there = below + leap(keys[-1][len(below) :])
+            if there > keys[-1]:
+                token, start = None, there
+            yield keys, max(there, keys[-1])
 
     def _info(self, found: Listed) -> ObjectInfo | None:
         key = self._keys.ours(found.key)
@@ -219,6 +209,12 @@ def _barrier(below: str, path: str, marker: str) -> str:
     places = [f"{below}{other}/{LAST}" for other in overtaken(path)]
     places += [f"{below}{'/'.join(parts[:n])}/{marker}/{LAST}" for n in range(1, len(parts))]
     return max(places, default="")
+
+
+def _behind_folder(rest: str, containing: str) -> str:
+    """What else lies in a folder is of no interest once its object `containing` has been passed."""
+    name, slash, within = rest.partition("/")
+    return f"{name}/{LAST}" if slash and within >= containing else ""
 
 
 def _leap(rest: str, marker: str, hidden: str, behind: list[str]) -> str:
