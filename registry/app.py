@@ -145,7 +145,13 @@ def make_mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
         grace=0.0,
     )
     return Mirrors.of(
-        config.proxy, config.upstreams, config.hosted, content.driver, cached.repository, config.garbage.grace / 2
+        config.proxy,
+        config.upstreams,
+        config.hosted,
+        content.driver,
+        cached.repository,
+        config.garbage.grace / 2,
+        config.cache,
     )
 
 
@@ -197,6 +203,8 @@ def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None", 
                 await content.driver.check_writable()
                 if maintenance.uploadpurging.enabled:
                     tasks.append(asyncio.create_task(_purge_for_ever(content, config), name="purge uploads"))
+                if mirrors is not None and mirrors.evictor is not None:
+                    tasks.append(asyncio.create_task(mirrors.evictor.run(), name="evict"))
             async with health.watching():
                 yield
         finally:

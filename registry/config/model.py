@@ -336,10 +336,17 @@ class GarbageConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheConfig:
-    """Only where calls to the store are dear (S3). linkttl: seconds for which a repository is believed to hold still
-    what it was seen to hold; None: as long as the mode of the registry allows (app.py)."""
+    """linkttl: only where calls to the store are dear (S3): seconds for which a repository is believed to hold still
+    what it was seen to hold; None: as long as the mode of the registry allows (app.py).
+
+    The bounds of what upstreams brought. size: bytes; 0: any.   age: seconds without use; 0: any; None: proxy.ttl where
+    there is a proxy.remoteurl, else any.   grace: seconds in which what was used stays; None: as the store needs it.
+    """
 
     linkttl: float | None = None
+    size: int = setting(0, values.capacity)
+    age: float | None = None
+    grace: float | None = setting(None, values.positive_duration)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

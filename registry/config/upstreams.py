@@ -52,7 +52,10 @@ class ExecConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProxyConfig:
-    """`proxy`, as in distribution: the whole registry is a mirror of one upstream. ttl: seconds, 0 for ever."""
+    """`proxy`, as in distribution: the whole registry is a mirror of one upstream.
+
+    ttl: seconds without a pull, after which an image leaves the cache where cache.age does not say; 0: never.
+    """
 
     remoteurl: str = ""
     username: str = ""

@@ -14,6 +14,7 @@ from .tree import Items, Node, Scalar, Table, plain
 
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_CAPACITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgtp])(i)?)?b?", re.IGNORECASE)
 _INTEGER = re.compile(r"[-+]?(0x[0-9a-fA-F]+|0o?[0-7]+|[1-9][0-9_]*|0)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2, token
@@ -77,6 +78,16 @@ def size(node: Node) -> int:
     if (found := integer(node)) < 0:
         raise Wrong("a whole number, 0 or more", node)
     return found
+
+
+def capacity(node: Node) -> int:
+    """Bytes, bare or with a unit of 1000 (GB) or of 1024 (GiB); the B may be left out."""
+    expected = 'a size such as "500MB", "50GiB" or "2TB"'
+    found = _CAPACITY.fullmatch(_scalar(node, expected).text)
+    if found is None:
+        raise Wrong(expected, node)
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** " kmgtp".index((found[2] or " ").lower()))
 
 
 def entries(default: int, *, negative: bool) -> Callable[[Node], int]:

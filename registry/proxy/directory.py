@@ -62,6 +62,15 @@ class Directory:
             return None
         raise RepositoryUnknown(name)
 
+    def cached(self, name: RepositoryName) -> int | None:
+        """Of which upstream is what lies in the store under that name? None: it is hosted, or was once."""
+        if matches(self._hosted, name):
+            return None
+        folder, _, rest = name.partition("/")
+        if self._mirror:
+            return 0
+        return self._folders.index(folder) if rest and folder in self._folders else None
+
     def _place(self, number: int, remote: RepositoryName) -> Place:
         name = remote
         if self._upstreams[number].is_hub and "/" not in name:

@@ -24,7 +24,7 @@ LISTED_FOR = 15.0
 """Seconds for which a list of tags is not fetched again: a client that reads it page by page gets one list."""
 
 
-class _Recent(Generic[V]):
+class Recent(Generic[V]):
     """At most `limit` values, the least recently used dropped first."""
 
     def __init__(self, limit: int) -> None:
@@ -54,9 +54,9 @@ class Freshness:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._checked: _Recent[_Checked] = _Recent(65_536)
-        self._missing: _Recent[tuple[StorageError, float]] = _Recent(8_192)
-        self._listed: _Recent[tuple[list[str], float]] = _Recent(64)
+        self._checked: Recent[_Checked] = Recent(65_536)
+        self._missing: Recent[tuple[StorageError, float]] = Recent(8_192)
+        self._listed: Recent[tuple[list[str], float]] = Recent(64)
 
     def checked(self, name: RepositoryName, tag: str, digest: Digest, age: float = 0.0) -> None:
         """`age` seconds ago the tag named digest, said the upstream."""

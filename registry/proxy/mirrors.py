@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
+from registry.config.model import CacheConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig, from_proxy
 from registry.errors import Denied
 from registry.proxy.directory import Directory
+from registry.proxy.eviction import Bounds, Evictor
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
 from registry.proxy.pull_through import Cache, PullThrough
 from registry.proxy.repository import UpstreamRepository
+from registry.proxy.tally import Tally
 from registry.proxy.upstream import Upstream
+from registry.proxy.uses import Uses
 from storage.driver import StorageDriver
 from storage.names import RepositoryName
 from storage.once import Once
@@ -20,7 +24,7 @@ class Mirrors:
     """Nothing is asked before a client asks, so a registry starts without any upstream.
 
     local: makes the repository of the cache.   fresh: seconds, as in StorageDriver.put_content.
-    make: makes an upstream from its settings; tests have their own clocks.
+    bounds: of the cache.   make: makes an upstream from its settings; tests have their own clocks.
     """
 
     def __init__(
@@ -31,13 +35,19 @@ class Mirrors:
         local: Callable[[RepositoryName], RepositoryReader],
         *,
         fresh: float,
+        bounds: Bounds | None = None,
         make: Callable[[UpstreamConfig], Upstream] | None = None,
     ) -> None:
         self._configs = upstreams
         self._directory = directory
         self._local = local
-        self._cache = Cache(driver, Fetches(driver, fresh=fresh), Freshness(), Once(), fresh)
+        bounds = bounds or Bounds()
+        if bounds.recorded:
+            fresh = min(fresh, bounds.grace / 2)  # what is old enough to be evicted is written anew
+        uses = Uses(driver, bounds.recorded)
+        self._cache = Cache(driver, Fetches(driver, fresh=fresh), Freshness(), Once(), fresh, uses)
         self.upstreams = [(make or Upstream)(each) for each in upstreams]
+        self.evictor = self._evictor(driver, bounds) if bounds.recorded else None
 
     @classmethod
     def of(
@@ -48,6 +58,7 @@ class Mirrors:
         driver: StorageDriver,
         local: Callable[[RepositoryName], RepositoryReader],
         fresh: float,
+        cache: CacheConfig,
     ) -> "Mirrors | None":
         """None: all is hosted here."""
         if proxy.remoteurl:
@@ -56,7 +67,22 @@ class Mirrors:
             configs = upstreams
         if not configs:
             return None
-        return cls(configs, Directory(configs, hosted, mirror=bool(proxy.remoteurl)), driver, local, fresh=fresh)
+        age = cache.age if cache.age is not None else proxy.ttl if proxy.remoteurl else 0.0
+        directory = Directory(configs, hosted, mirror=bool(proxy.remoteurl))
+        bounds = Bounds.of(cache.size, age, cache.grace, driver)
+        return cls(configs, directory, driver, local, fresh=fresh, bounds=bounds)
+
+    def _evictor(self, driver: StorageDriver, bounds: Bounds) -> Evictor:
+        def tally(name: RepositoryName) -> Tally:
+            return self.upstreams[self._directory.cached(name) or 0].tally
+
+        return Evictor(
+            driver,
+            bounds,
+            caches=lambda name: self._directory.cached(name) is not None,
+            fetched=lambda: sum(each.tally.fetched_bytes for each in self.upstreams),
+            tally=tally,
+        )
 
     def repository(self, name: RepositoryName, ns: str | None) -> Repository | None:
         """None: it is hosted here. Raises RepositoryUnknown; Denied for what `allow` and `deny` do not let through."""

@@ -14,11 +14,13 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
 from registry.proxy.repository import UpstreamRepository
+from registry.proxy.uses import Uses
 from registry.stale import StaleManifest
 from storage import layout
 from storage.descriptor import Descriptor
@@ -50,6 +52,9 @@ _Answer = Coroutine[Any, Any, StoredManifest]
 _IN_LOOP = 64 << 10
 """Bytes of a manifest that are looked through in the event loop; larger ones go to a thread."""
 
+_ROUNDS = 3
+"""Looks into the cache for a blob that others fetch and evict meanwhile."""
+
 _TOUCH = 60.0
 """Seconds: a tag's link is not touched more often to say that it is still so."""
 
@@ -63,6 +68,7 @@ class Cache:
     freshness: Freshness
     once: Once[tuple[RepositoryName, str], StoredManifest]
     fresh: float
+    uses: Uses
 
     def publishing(self, name: RepositoryName) -> Publishing:
         """Manifests are written in the order of a push, and come before their blobs."""
@@ -108,16 +114,17 @@ class PullThrough(RefuseWrites):
             return await self._upstream.stat_blob(digest) if size is None else size
 
     async def open_blob(self, digest: Digest, range: RangeRequest | None = None) -> ObjectReader:
-        reader = await self._open_cached(digest, range)
-        if reader is None:
+        for _ in repeat(None, _ROUNDS):  # `range` is an argument
+            await self._cache.uses.blob(self.name, digest)
+            if (reader := await self._open_cached(digest, range)) is not None:
+                self._tally.blob_hits += 1
+                self._tally.hit_bytes += len(reader.span)
+                return reader
             reader = await self._cache.fetches.open(self._upstream, self.name, digest, range)
             if reader is not None:
                 self._tally.blob_misses += 1
                 return reader
-            reader = await self._local.open_blob(digest, range)
-        self._tally.blob_hits += 1
-        self._tally.hit_bytes += len(reader.span)
-        return reader
+        raise Unavailable("the blob leaves the cache as soon as it is there")
 
     async def _open_cached(self, digest: Digest, range: RangeRequest | None) -> ObjectReader | None:
         try:
@@ -132,6 +139,8 @@ class PullThrough(RefuseWrites):
             raise
 
     async def blob_url(self, digest: Digest, method: str) -> str | None:
+        if self._cache.driver.offers_urls:
+            await self._cache.uses.blob(self.name, digest)
         try:
             url = await self._local.blob_url(digest, method)
         except BlobUnknown:
@@ -148,10 +157,12 @@ class PullThrough(RefuseWrites):
             except ManifestUnknown:
                 return await self._missed(reference)
             self._tally.manifest_hits += 1
+            await self._cache.uses.manifest(self.name, reference)
             return cached
         known = await self._cached_tag(reference)
         if known is None:
             return await self._missed(reference)
+        await self._cache.uses.manifest(self.name, known.digest)
         age = await self._age(reference, known.digest)
         if self._ttl > 0 and age < self._ttl:
             self._tally.manifest_hits += 1

@@ -65,8 +65,8 @@ def test_a_driver_without_parameters(tmp_path: Path, text: str) -> None:
 
 def test_the_in_memory_driver_has_no_parameters(tmp_path: Path) -> None:
     assert load_text(tmp_path, "storage: inmemory").config.storage.parameters == {}
-    loaded = load_text(tmp_path, "storage: {inmemory: {size: 3}}")
-    assert loaded.warnings == (f"storage.inmemory.size is not a setting, and has no effect ({tmp_path}/config.yml:2)",)
+    loaded = load_text(tmp_path, "storage: {inmemory: {quota: 3}}")
+    assert loaded.warnings == (f"storage.inmemory.quota is not a setting, and has no effect ({tmp_path}/config.yml:2)",)
 
 
 def test_settings_without_a_driver_belong_to_the_filesystem(tmp_path: Path) -> None:
