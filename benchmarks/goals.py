@@ -1,7 +1,7 @@
 """What we want, as the rows of the project's performance goals, and whether the results meet it. Pure.
 
 A goal is met by the median; `Verdict.found` has the lowest and highest ratio of a round, too, for a reader to judge the
-noise. What no suite has measured is said to be so. Later suites (proxy) add their rows.
+noise. What no suite has measured is said to be so.
 """
 
 from collections.abc import Callable
@@ -97,10 +97,6 @@ def peak(results: Results) -> Verdict:
     return Verdict(highest < PEAK_MB, f"{highest:.0f} MB ({where})")
 
 
-def nothing(_: Results) -> Verdict:
-    return UNMEASURED
-
-
 TAGS, CATALOG = "tags of 10,000, a page of 100", "catalog of 10,000, a page of 100"
 
 GOALS = (
@@ -133,5 +129,11 @@ GOALS = (
     Goal("S3 at 90 MB/s per connection, 16 pulls", ">= 1.0 x", ratio("s3", "20 ms and 90 MB/s: blob by 16", V3, 1.0)),
     Goal("S3, manifest by tag", ">= 1.5 x", ratio("s3", "manifest by tag", V3, 1.5)),
     Goal("S3, start to the first answer", "< 1 s", at_most("s3", "first answer", 1.0, "s")),
-    Goal("proxy (suite to come)", ">= 1.0 x cold, 1 client", nothing),
+    Goal("proxy, cold, 1 client", ">= 1.0 x", ratio("proxy", "near: cold by 1", V3, 1.0)),
+    Goal("proxy, cold, 50 clients", ">= 2.5 x", ratio("proxy", "near: cold by 50", V3, 2.5)),
+    Goal("proxy, TLS upstream, cold, 1 client", ">= 1.0 x", ratio("proxy", "tls: cold by 1", V3, 1.0)),
+    Goal("proxy, upstream 20 ms and 90 MB/s away, cold", ">= 1.0 x", ratio("proxy", "far: cold by 1", V3, 1.0)),
+    Goal("proxy, first byte, upstream 20 ms away", "< 70 ms", at_most("proxy", "far: first byte", 70.0, "ms")),
+    Goal("proxy, warm, 1 client", ">= 1.6 x", ratio("proxy", "warm by 1", V3, 1.6)),
+    Goal("proxy, warm, 16 clients", ">= 1.5 x", ratio("proxy", "warm by 16", V3, 1.5)),
 )

@@ -110,9 +110,26 @@ class Running:
 
 
 @contextmanager
-def running(server: Server, root: Path, folder: Path, storage: dict[str, Any] | None = None) -> Iterator[Running]:
-    """Serve the store below root, or the one of these settings; configuration and log go into folder."""
-    process, port, log = launch(server, root, folder, storage)
+def running(
+    server: Server,
+    root: Path,
+    folder: Path,
+    storage: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
+) -> Iterator[Running]:
+    """Serve the store below root, or the one of these settings; configuration and log go into folder.
+
+    more: sections of a registry's configuration.
+    """
+    port = free_port()
+    with running_as(server, configuration(server, root, folder, port, storage, more), root, folder, port) as served:
+        yield served
+
+
+@contextmanager
+def running_as(server: Server, text: str, root: Path, folder: Path, port: int) -> Iterator[Running]:
+    """Serve with this configuration, which listens on that port."""
+    process, log = started(server, text, folder)
     try:
         wait_until_it_answers(process, port, log)
         yield Running(server, process, port, root)
@@ -133,11 +150,17 @@ def launch(
     server: Server, root: Path, folder: Path, storage: dict[str, Any] | None = None
 ) -> tuple["subprocess.Popen[bytes]", int, Path]:
     """Start the process and return at once: process, port, log. storage: instead of the file system at root."""
+    port = free_port()
+    process, log = started(server, configuration(server, root, folder, port, storage), folder)
+    return process, port, log
+
+
+def started(server: Server, text: str, folder: Path) -> tuple["subprocess.Popen[bytes]", Path]:
+    """The process and its log, at once. text: the configuration."""
     assert server.path is not None, server.install
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
     config, log = folder / f"{server.name}.conf", folder / f"{server.name}.log"
-    config.write_text(configuration(server, root, folder, port, storage))
+    config.write_text(text)
     # a REGISTRY_* variable of the caller would be read as a setting
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "OTEL_"))}
     with log.open("wb") as output:
@@ -150,7 +173,7 @@ def launch(
             cwd=folder,
             env=environment | {"OTEL_TRACES_EXPORTER": "none"},
         )
-    return process, port, log
+    return process, log
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
@@ -162,7 +185,14 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def configuration(server: Server, root: Path, folder: Path, port: int, storage: dict[str, Any] | None = None) -> str:
+def configuration(
+    server: Server,
+    root: Path,
+    folder: Path,
+    port: int,
+    storage: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
+) -> str:
     if server is NGINX:
         return nginx_configuration(root, folder, port)
     storage = dict(storage) if storage else {"filesystem": {"rootdirectory": str(root)}}
@@ -175,11 +205,13 @@ def configuration(server: Server, root: Path, folder: Path, port: int, storage: 
             "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": storage,
             "http": {"addr": f"127.0.0.1:{port}", "secret": "of a benchmark"},
+            **(more or {}),
         }
     )
 
 
-def nginx_configuration(root: Path, folder: Path, port: int) -> str:
+def nginx_configuration(root: Path, folder: Path, port: int, lines: str = "") -> str:
+    """lines: more of the server's block."""
     temporary = "".join(f"  {kind}_temp_path {folder}/nginx-{kind};\n" for kind in ("client_body", "proxy", "fastcgi"))
     more = "".join(f"  {kind}_temp_path {folder}/nginx-{kind};\n" for kind in ("uwsgi", "scgi"))
     return (
@@ -190,7 +222,7 @@ def nginx_configuration(root: Path, folder: Path, port: int) -> str:
         "  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  open_file_cache max=1000;\n"
         "  keepalive_requests 1000000000;\n  default_type application/octet-stream;\n"
         f"  server {{\n    listen 127.0.0.1:{port};\n    root {root};\n"
-        "    location = /v2/ { return 200 '{}'; }\n  }\n}\n"
+        f"    location = /v2/ {{ return 200 '{{}}'; }}\n{lines}  }}\n}}\n"
     )
 
 

@@ -7,7 +7,7 @@ from benchmarks.lab import Lab
 from benchmarks.results import Case
 from benchmarks.servers import Server
 
-from . import beside, lists, pull, push, ranges, s3, small, start, whole
+from . import beside, lists, proxy, pull, push, ranges, s3, small, start, whole
 
 
 class Suite(Protocol):
@@ -36,5 +36,6 @@ SUITES: tuple[Suite, ...] = (
     start.Start(),
     beside.Beside(),
     s3.S3(),
+    proxy.Proxy(),
     whole.Whole(),
 )
