@@ -137,7 +137,7 @@ class Evictor:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._driver, self._bounds = driver, bounds
+        self._driver, self.bounds = driver, bounds
         self._caches, self._fetched, self._tally = caches, fetched, tally
         self._clock, self._sleep = clock, sleep
         self._due = self._soonest = -math.inf  # by our clock
@@ -166,21 +166,21 @@ class Evictor:
         if record is None:
             return None
         begun = time.monotonic()
-        eviction = Eviction(self._driver, self._caches, self._bounds.grace, Told(self._tally))
+        eviction = Eviction(self._driver, self._caches, self.bounds.grace, Told(self._tally))
         size = await eviction.look()
-        over = size > self._bounds.high and now >= record.soonest
+        over = size > self.bounds.high and now >= record.soonest
         done, record = None, replace(record, size=size)
-        if over or record.oldest + self._bounds.unused <= now:
-            done = await eviction.run(room=self._bounds.low if over else math.inf, age=self._bounds.unused)
+        if over or record.oldest + self.bounds.unused <= now:
+            done = await eviction.run(room=self.bounds.low if over else math.inf, age=self.bounds.unused)
             self._tell(done)
-            soonest = now + self._bounds.grace / 2 if done.size > self._bounds.high else record.soonest
+            soonest = now + self.bounds.grace / 2 if done.size > self.bounds.high else record.soonest
             record = replace(record, size=done.size, oldest=min(done.oldest, now), soonest=soonest)
         await self._finish(record, now, time.monotonic() - begun)
         return done
 
     def _filled(self) -> bool:
         """Has this process alone fetched more than there was room for?"""
-        return self._known is not None and self._known.size + self._fetched() - self._mark > self._bounds.high
+        return self._known is not None and self._known.size + self._fetched() - self._mark > self.bounds.high
 
     async def _claim(self, now: float) -> Record | None:
         """The last record, and all others know that this process is at work. None: it is not its turn."""
@@ -206,8 +206,8 @@ class Evictor:
         """Tell the others."""
         now += seconds
         pause = now + max(_TICK, 2 * seconds)
-        look = max(_INTERVAL, _SHARE * seconds) if self._bounds.size else _DAY
-        due = max(pause, min(now + look, record.oldest + self._bounds.unused))
+        look = max(_INTERVAL, _SHARE * seconds) if self.bounds.size else _DAY
+        due = max(pause, min(now + look, record.oldest + self.bounds.unused))
         record = replace(record, due=due, soonest=max(pause, record.soonest), seconds=seconds)
         await self._driver.put(layout.EVICTION, bytes(record))
         self._known = record
@@ -228,9 +228,9 @@ class Evictor:
         if done.manifests or done.collected.swept:
             counts = (done.manifests, done.collected.swept, done.collected.size, done.size)
             log.info("evicted %d manifests and %d blobs of %d bytes; the cache has %d bytes", *counts, extra=extra)
-        if done.size > self._bounds.high:
+        if done.size > self.bounds.high:
             why = "the cache has %d bytes, more than cache.size allows: all else was used within the last %d s"
-            log.warning(why, done.size, self._bounds.grace, extra=extra)
+            log.warning(why, done.size, self.bounds.grace, extra=extra)
 
 
 class Told(Watcher):

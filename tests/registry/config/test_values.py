@@ -176,3 +176,27 @@ def test_patterns_that_go_would_refuse(text: str, expected: str) -> None:
 def test_without_the_package_of_re2_patterns_are_left_to_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
     assert read(values.patterns, "['(']") == ("(",)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("500", 500),
+        ("500B", 500),
+        ("1kB", 1000),
+        ("1.5MB", 1_500_000),
+        ("50GB", 50_000_000_000),
+        ("50GiB", 50 << 30),
+        ("50 gi", 50 << 30),
+        ("2T", 2 * 10**12),
+        ("'1PiB'", 1 << 50),
+    ],
+)
+def test_capacities(text: str, size: int) -> None:
+    assert read(values.capacity, text) == size
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5.0GB", "GB", "10 elephants", "1XB", "0x10", "[1]", "1e9"])
+def test_what_is_no_capacity(text: str) -> None:
+    assert wrong(values.capacity, text) == 'a size such as "500MB", "50GiB" or "2TB"'
