@@ -9,7 +9,7 @@ import pytest
 from benchmarks.goals import GOALS, V3, at_most, growth, peak, ratio
 from benchmarks.lab import FULL
 from benchmarks.results import Case, Results, SuiteResult
-from benchmarks.suites import push, s3
+from benchmarks.suites import proxy, push, s3
 
 
 def results(suite: str, *cases: Case) -> Results:
@@ -64,10 +64,12 @@ def test_goals_name_cases_that_the_suites_take() -> None:
     pushes = {f"{mode} by {clients}" for mode in push.MODES for clients in push.CLIENTS}
     lists = {f"{kind} of {n:,}, a page of 100" for kind in ("tags", "catalog") for n in FULL.entries}
     ways = {f"{way.name}: blob by {clients}" for way in s3.WAYS for clients in (1, s3.CLIENTS)}
+    caches = {f"{way}: cold by {clients}" for way in proxy.WAYS for clients in proxy.COLD}
+    caches |= {f"warm by {clients}" for clients in proxy.WARM}
     suites = Path(__file__).parent / "suites"
     trees = [ast.parse(path.read_text()) for path in suites.glob("*.py")]
     literal = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     named = set(re.findall(r'(?:ratio|at_most)\("\w+", "([^"]+)"', (suites.parent / "goals.py").read_text()))
     assert named
-    assert named <= pulls | pushes | ways | literal
+    assert named <= pulls | pushes | ways | caches | literal
     assert {"tags of 10,000, a page of 100", "catalog of 10,000, a page of 100"} <= lists

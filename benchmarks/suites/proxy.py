@@ -38,7 +38,9 @@ from . import pull
 
 COLD_BYTES = 256 * MIB
 MANY_BYTES = 64 * MIB
-CLIENTS = (1, 50)
+WAYS = ("near", "tls", "far")
+COLD, WARM = (1, 50), (1, 16)
+"""Clients."""
 FAR = (0.02, 90e6)
 """Seconds before each request, bytes a second per connection: a registry on the internet."""
 
@@ -68,14 +70,14 @@ class Proxy:
 
     def run(self, lab: Lab) -> Iterator[Case]:
         with lab.folder(self.name) as folder, upstream(folder) as source:
-            for way in ("near", "tls", "far"):
+            for way in WAYS:
                 with caches(source, way, folder / way) as servers:
                     yield from self.of(lab, source, way, servers)
 
     def of(self, lab: Lab, source: Upstream, way: str, caches: list[Running]) -> Iterator[Case]:
         near = way == "near"
         servers = [*caches, source.near] if near else caches
-        for clients in CLIENTS if near else CLIENTS[:1]:
+        for clients in COLD if near else COLD[:1]:
             size = min(COLD_BYTES if clients == 1 else MANY_BYTES, lab.scale.volume)
             yield lab.case(f"{way}: cold by {clients}", "gb_s", servers, Cold(lab, source.store, size, clients))
         if way == "far":
@@ -87,7 +89,7 @@ class Proxy:
         blob = source.store.add_blob(pull.REPOSITORY, blocks(min(1024 * MIB, lab.scale.volume)))
         for server in servers:
             pull.check_digest(server, blob)
-        for clients in (1, 16):
+        for clients in WARM:
             requests = max(1, lab.scale.volume // (blob.size * clients))
             yield lab.case(f"warm by {clients}", "gb_s", servers, pull.large(blob, clients, requests=requests))
 
