@@ -71,7 +71,8 @@ class Load:
             if answer.status_code not in (400, 404):
                 raise AssertionError(f"{answer.status_code} {answer.text[:200]}")
             self.counts["pushes told what is missing"] += 1
-        raise AssertionError("five times told that something is missing")
+        assert self.program is not OURS, "five times told that something is missing"
+        self.counts["pushes given up"] += 1
 
     async def upload(self, name: str, data: bytes) -> None:
         location = (await self.http.post(f"/v2/{name}/blobs/uploads/")).headers["Location"]
