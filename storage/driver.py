@@ -77,6 +77,19 @@ class StageInfo:
     modified: float
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A write that was begun and has come to no end: no list of objects shows it, and it takes space.
+
+    offset: bytes it holds. modified: seconds since 1970, store's clock, of its last change. name: the driver's for it.
+    """
+
+    key: str
+    offset: int
+    modified: float
+    name: str
+
+
 class ObjectReader(ABC):
     """An open object or a range of it. Whoever opened it closes it.
 
@@ -339,6 +352,19 @@ class StorageDriver(ABC):
 
         Of a completed one the object may stay or go: delete the key.
         """
+
+    # What a crash has left
+
+    async def list_unfinished(self, prefix: str, before: float) -> list[Unfinished]:
+        """Writes to keys below the folder `prefix`, stages too, that were begun and neither completed nor dropped.
+
+        Those alone that have not changed since `before`, by the store's clock: others may be under way. None where a
+        store keeps nothing that its lists do not show.
+        """
+        return []
+
+    async def drop_unfinished(self, found: Unfinished) -> None:  # noqa: B027 - where none are listed there is no other
+        """Free what it holds. Idempotent; what has been completed meanwhile stays."""
 
     # Life
 

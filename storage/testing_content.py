@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Callable
+from math import inf
 
 import pytest
 
@@ -40,6 +41,7 @@ class ContentContract(DriverFixtures):
     async def is_clean(self, driver: StorageDriver, *expected: str) -> None:
         assert await keys(driver.list_objects("")) == list(expected)
         assert await self.unseen(driver) == []
+        assert await driver.list_unfinished("", inf) == []
 
     @pytest.mark.parametrize("size", [0, 1, 100_000])
     async def test_put_content(self, driver: StorageDriver, other: StorageDriver, size: int) -> None:

@@ -15,13 +15,13 @@ from storage.digest import Digest, RunningHash
 from storage.doctor.findings import Finding, Kind
 from storage.doctor.repairs import DAMAGED, Repairs
 from storage.doctor.repository import RepositoryDoctor, count
-from storage.driver import ObjectInfo
+from storage.driver import ObjectInfo, Unfinished
 from storage.errors import ObjectNotFound, Unavailable
 from storage.garbage.links import blobs, digest_of_data, repository_names
 from storage.garbage.table import BlobTable
 from storage.garbage.watch import Watcher
 from storage.parallel import for_each
-from storage.purge import last_change
+from storage.purge import last_change, unfinished
 from storage.rules import ManifestRules
 
 _MOST_GONE = 10
@@ -144,13 +144,24 @@ class Examiner:
         self._watch.step()
 
     async def _uploads(self, limit: float) -> None:
+        staged = set()
         for name in await self._content.repositories_with(layout.UPLOADS_FOLDER):
             for id in await self._driver.list_folders(layout.uploads(name)):
+                staged.add(layout.upload_data(name, id))
                 changed, held = await last_change(self._content, name, id)
                 if changed is not None and changed <= limit:
                     what = f"upload {id} with {held} bytes has been idle for long"
                     repair = partial(self._remove_upload, layout.upload_data(name, id), layout.upload(name, id))
                     self.done.findings.append(Finding(Kind.UPLOAD_ABANDONED, what, name, repair=repair))
+
+        for left in await unfinished(self._content, limit, staged):
+            what = f"a write of {left.key} was never finished, and holds {left.offset} bytes"
+            repair = partial(self._drop_unfinished, left)
+            self.done.findings.append(Finding(Kind.UPLOAD_ABANDONED, what, repair=repair))
+
+    async def _drop_unfinished(self, left: Unfinished) -> bool:
+        await self._driver.drop_unfinished(left)
+        return True
 
     async def _remove_upload(self, data: str, folder: str) -> bool:
         await self._driver.abort(await self._driver.find_stage(data))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from storage.digest import Digest
-from storage.driver import ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap
+from storage.driver import ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap, Unfinished
 from storage.drivers.memory import MemoryDriver
 from storage.names import Tag, parse_name
 from storage.ranges import RangeRequest
@@ -127,6 +127,14 @@ class Spied(StorageDriver):
     async def abort(self, stage: Stage) -> None:
         await self._before("abort", stage)
         await self.inner.abort(stage)
+
+    async def list_unfinished(self, prefix: str, before: float) -> list[Unfinished]:
+        await self._before("list_unfinished", prefix)
+        return await self.inner.list_unfinished(prefix, before)
+
+    async def drop_unfinished(self, found: Unfinished) -> None:
+        await self._before("drop_unfinished", found.key)
+        await self.inner.drop_unfinished(found)
 
     async def aclose(self) -> None:
         await self.inner.aclose()

@@ -5,14 +5,15 @@
 - A refused condition may be our own write, sent again after its answer was lost: what stands there decides.
 - A write that is cancelled is waited for: it has happened or not by then, and does not turn up later.
 - Reads are one call (reading.py), lists are in order whatever the store's (listing.py), stages are multipart uploads
-  (stages.py), and objects whose digest is known first go straight to their key (contents.py).
+  (stages.py), and objects whose digest is known first go straight to their key (contents.py); what a crash leaves of
+  the last two is found by unfinished.py.
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from math import inf
 from typing import Any, TypeVar
 
-from storage.driver import ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap
+from storage.driver import ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap, Unfinished
 from storage.drivers.s3.bucket import Bucket, PerhapsOurs
 from storage.drivers.s3.contents import Contents
 from storage.drivers.s3.copies import Copier
@@ -23,6 +24,7 @@ from storage.drivers.s3.probe import Probe
 from storage.drivers.s3.reading import S3Reader
 from storage.drivers.s3.settings import S3Settings
 from storage.drivers.s3.stages import Stages
+from storage.drivers.s3.unfinished import list_unfinished
 from storage.drivers.threads import Threads
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, RangeNotSatisfiable
 from storage.ranges import RangeRequest
@@ -235,6 +237,14 @@ class S3Driver(StorageDriver):
 
     async def abort(self, stage: Stage) -> None:
         await self._finish(self._stages.abort(self._keys.of(stage)))
+
+    # What a crash has left
+
+    async def list_unfinished(self, prefix: str, before: float) -> list[Unfinished]:
+        return await list_unfinished(self._bucket, self._keys, prefix, before)
+
+    async def drop_unfinished(self, found: Unfinished) -> None:
+        await self._finish(self._bucket.abort_upload(self._keys.of(found.key), found.name))
 
     # Life
 
