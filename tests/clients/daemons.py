@@ -5,6 +5,7 @@ before version 23 puts into /etc/docker; a daemon dies with the process that sta
 it logs goes to a file that a failing test prints.
 """
 
+import json
 import os
 import shlex
 import socket
@@ -144,15 +145,27 @@ def end_containers(shell: Shell, address: Path) -> None:
 
 
 @contextmanager
-def dockerd(shell: Shell, folder: Path, log: Path, containerd_address: Path) -> Iterator[str]:
-    """Run dockerd over a containerd of ours; yields the address for DOCKER_HOST."""
+def dockerd(
+    shell: Shell,
+    folder: Path,
+    log: Path,
+    containerd_address: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    namespace: str = "moby",
+) -> Iterator[str]:
+    """Run dockerd over a containerd of ours; yields the address for DOCKER_HOST.
+
+    settings: daemon.json.   namespace: of containerd, one for each dockerd.
+    """
     folder.mkdir(parents=True)
     host = f"unix://{folder}/docker.sock"
     config = folder / "daemon.json"  # an /etc/docker/daemon.json would clash with our flags
-    config.write_text("{}\n")
+    config.write_text(json.dumps(settings or {}))
     command: list[str | Path] = [
         required("dockerd"),
         *("--config-file", config, "--host", host, "--containerd", containerd_address),
+        *("--containerd-namespace", namespace, "--containerd-plugins-namespace", f"plugins.{namespace}"),
         *("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "docker.pid"),
         # No rule of the machine's firewall is touched and no bridge is made: containers run with `--network none`.
         *("--iptables=false", "--ip6tables=false", "--bridge=none"),

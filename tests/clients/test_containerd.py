@@ -37,6 +37,11 @@ class Ctr:
             + (f'  ca = "{authority}"\n' if authority else "")
         )
 
+    def add_mirror(self, url: str) -> None:
+        """Write the hosts.toml for all registries that have none of their own: they are asked for at `url`."""
+        (self._hosts / "_default").mkdir(parents=True)
+        (self._hosts / "_default/hosts.toml").write_text(f'[host."{url}"]\n  capabilities = ["pull", "resolve"]\n')
+
     def import_layout(self, layout: Layout, archive: Path, name: str) -> None:
         """Load every image of a layout, as `name`:<its reference>."""
         write_archive(layout, archive)

@@ -15,11 +15,16 @@ from .shell import Shell
 pytestmark = pytest.mark.clients
 
 
-@pytest.fixture
-def podman(fresh_shell: Shell, folder: Path) -> Iterator[ContainersTool]:
+def podman_in(shell: Shell, folder: Path) -> ContainersTool:
+    """podman that keeps everything in the folder."""
     # Without systemd there is neither its cgroup manager nor its journal.
     no_systemd = ("--cgroup-manager", "cgroupfs", "--events-backend", "none")
-    podman = ContainersTool(fresh_shell, "podman", folder / "podman", *no_systemd, "--tmpdir", str(folder / "libpod"))
+    return ContainersTool(shell, "podman", folder / "podman", *no_systemd, "--tmpdir", str(folder / "libpod"))
+
+
+@pytest.fixture
+def podman(fresh_shell: Shell, folder: Path) -> Iterator[ContainersTool]:
+    podman = podman_in(fresh_shell, folder)
     yield podman
     podman.forget_everything()
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # `make tools` builds into .tools/bin; dockerd and its like live in sbin, which is not on everyone's PATH.
 SEARCH_PATH = os.pathsep.join([str(ROOT / ".tools" / "bin"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
-BUILT = {"crane", "oras", "regctl", "helm", "cosign"}
+BUILT = {"crane", "oras", "regctl", "helm", "cosign", "distribution"}
 """Built by `make tools`; everything else is a Debian package."""
 
 
@@ -91,6 +91,12 @@ CLIENTS = {
             name="replicas",  # a fleet on one bucket, by docker and containerd
             versions=(("dockerd", "--version"), ("containerd", "--version")),
             commands=("docker", "dockerd", "containerd", "ctr", "runc", "busybox"),
+            required=True,
+        ),
+        Client(
+            name="proxy",  # the pull-through cache, by docker, containerd and podman
+            versions=(("dockerd", "--version"), ("containerd", "--version")),
+            commands=("docker", "dockerd", "containerd", "ctr", "runc", "busybox", "distribution"),
             required=True,
         ),
         Client(
