@@ -90,7 +90,7 @@ def port_accepts(config: TCPCheckConfig) -> Callable[[], Awaitable[None]]:
             async with asyncio.timeout(config.timeout or _TIMEOUT):
                 _, writer = await asyncio.open_connection(host or "localhost", port)
         except OSError as exc:
-            raise Unwell(f"{config.addr}: connection failed: {exc or 'it took too long'}") from exc
+            raise Unwell(f"{config.addr}: connection failed: {str(exc) or 'it took too long'}") from exc
         writer.close()
 
     return ask

@@ -98,7 +98,7 @@ def serve(options: argparse.Namespace) -> int:
             log.info("started", extra=facts)
 
     try:
-        return _run(loaded, options.workers, started)
+        return _run(loaded, options, started)
     except OSError as exc:
         if up:
             raise
@@ -134,7 +134,7 @@ def healthcheck(options: argparse.Namespace) -> int:
     from registry.commands import healthcheck as command
 
     options.config = options.config or command.serving_config()
-    return command.run(_load(options).config)
+    return command.run(_load(options).config, options)
 
 
 def _load_for_work(options: argparse.Namespace) -> "Loaded":
@@ -159,20 +159,23 @@ def _explaining(loaded: "Loaded", status: int) -> Iterator[None]:
         raise Refusal(str(refusal), status) from exc
 
 
-def _run(loaded: "Loaded", workers: int, started: Callable[[list[str]], None]) -> int:
+def _run(loaded: "Loaded", options: argparse.Namespace, started: Callable[[list[str]], None]) -> int:
     from registry.app import create_app
+    from registry.config import load
+    from registry.reload import Reloader
 
+    reload, workers = Reloader(loaded, lambda: load(options.config, os.environ)), options.workers
     if workers > 1:
         from registry.workers import run as run_workers
 
         return run_workers(
-            create_app, loaded.config, workers, started=started, failed=lambda exc: _say_why(exc, loaded)
+            create_app, loaded.config, workers, started=started, failed=lambda exc: _say_why(exc, loaded), reload=reload
         )
 
     from registry.server import run
 
     app = create_app(loaded.config)
-    run(app, loaded.config, started=started, debug=app.debug)
+    run(app, loaded.config, started=started, debug=app.debug, health=app.health, reload=reload)
     return 0
 
 
@@ -313,6 +316,11 @@ def _garbage_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _healthcheck_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument("--ready", action="store_true", help="ask whether clients should be sent here, and say why not")
+
+
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     _config_argument(parser)
     parser.add_argument("--fix", action="store_true", help="repair what can be repaired without losing what lives")
@@ -382,8 +390,8 @@ COMMANDS = (
         "healthcheck",
         healthcheck,
         "ask whether the registry on this machine, or in this container, answers",
-        ("registry healthcheck", "registry healthcheck config.yml"),
-        _config_argument,
+        ("registry healthcheck", "registry healthcheck config.yml", "registry healthcheck --ready config.yml"),
+        _healthcheck_arguments,
     ),
     Command(
         "check-config",

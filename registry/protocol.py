@@ -333,6 +333,17 @@ class RegistryProtocol(HttpToolsProtocol):
             if cycle:
                 cycle.lose()
 
+    @property
+    def method(self) -> str | None:
+        """Of the request that runs; None while none does."""
+        return self.cycle.scope["method"] if self.cycle and not self.cycle.response_complete else None
+
+    def end_soon(self) -> None:
+        """The next answer to begin is the last one, and says so."""
+        self.ending = True
+        if self.cycle and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
         """Called when the server ends: answer what has begun to arrive, and nothing after it."""
         self.ending = True

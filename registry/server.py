@@ -1,7 +1,8 @@
 """Runs an ASGI application: sockets, TLS, the event loop, signals, and an end without broken transfers.
 
-The first SIGTERM or SIGINT closes the listeners and idle connections and lets running requests finish within
-`http.draintimeout`; the second ends the process at once. `running` is the same server in a thread, for tests.
+The first SIGTERM or SIGINT has `/readyz` say no and, after `http.shutdowndelay`, closes the listeners and idle
+connections and lets running requests finish within `http.draintimeout`; the second ends the process at once. SIGHUP
+reloads (registry/reload.py). `running` is the same server in a thread, for tests.
 """
 
 import asyncio
@@ -29,10 +30,12 @@ from registry.config import Config
 from registry.debug import LIMITS as DEBUG_LIMITS
 from registry.debug import Debug, debug_listening
 from registry.filesend import FileSender
+from registry.health import Health
 from registry.lifespan import lifespan
 from registry.limits import Limits
 from registry.listeners import BACKLOG, listening, printable
 from registry.protocol import RegistryProtocol
+from registry.reload import Reload, Terminal
 from registry.stalls import Watch
 from registry.tls import server_context
 
@@ -58,11 +61,13 @@ def run(
     *,
     started: Callable[[list[str]], None],
     debug: Debug | None = None,
+    health: Health | None = None,
+    reload: Reload | None = None,
     loop_factory: LoopFactory | None = None,
 ) -> None:
     """Serve until a signal. started: called with the bound addresses once requests are answered.
 
-    debug: the pages of http.debug.addr.
+    debug: the pages of http.debug.addr.   health: is told when the end begins.   reload: called at SIGHUP, in the loop.
 
     Raises OSError (errno kept) when an address cannot be bound or a TLS file not be read, ConfigError for TLS
     settings that cannot be, and whatever app raises when it starts.
@@ -73,8 +78,16 @@ def run(
         debug_listening(config) as debug_sockets,
     ):
         beside = debug_server(debug.app() if debug else None, debug_sockets)
-        server = Server(app, sockets, server_context(config.http.tls), limits, drain_of(config), beside)
-        with ending_on_signals(server.stop), asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner:
+        context = server_context(config.http.tls)
+        server = Server(
+            app, sockets, context, limits, drain_of(config), beside, health=health, delay=config.http.shutdowndelay
+        )
+
+        def hangup() -> None:
+            if reload is not None:
+                server.call(lambda: reload(context))
+
+        with handling_signals(server.stop, hangup), asyncio.Runner(loop_factory=loop_factory or best_loop()) as runner:
             runner.run(server.serve(lambda: started([printable(sock) for sock in sockets])))
 
 
@@ -199,18 +212,24 @@ def best_loop() -> LoopFactory:
 
 
 @contextmanager
-def ending_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first SIGTERM or SIGINT calls stop, the second ends the process, even if the loop is stuck."""
-    stopping = False
+def handling_signals(stop: Callable[[], None], hangup: Callable[[], None]) -> Iterator[None]:
+    """Inside, the first SIGTERM or SIGINT calls stop, the second ends the process, even if the loop is stuck.
+
+    SIGHUP calls hangup; but where it says that the terminal is gone, stop.
+    """
+    stopping, terminal = False, Terminal()
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal stopping
+        if signum == signal.SIGHUP and not terminal.is_gone():
+            hangup()
+            return
         if stopping:
             os._exit(128 + signum)  # as shells report it; a re-raised signal would be ignored in process 1
         stopping = True
         stop()
 
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: signal.signal(each, handle) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -223,6 +242,7 @@ class Server:
     """One run of an application on listening sockets. `drain` in seconds.
 
     beside: entered once the application has started and before a request is answered, left after the last one.
+    health: is told when the end begins.   delay: seconds for which all goes on then.
     """
 
     app: ASGIApp
@@ -231,16 +251,28 @@ class Server:
     limits: Limits
     drain: float
     beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    health: Health | None = None
+    delay: float = 0.0
     state: ServerState = field(default_factory=ServerState)
     loop: asyncio.AbstractEventLoop | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     stop_early: bool = False
+    ending: bool = False
+
+    @property
+    def connections(self) -> list[RegistryProtocol]:
+        """Those that are open now."""
+        return [each for each in self.state.connections if isinstance(each, RegistryProtocol)]
 
     def stop(self) -> None:
         """End serve() gracefully. From any thread or signal handler, at any time."""
         self.stop_early = True
+        self.call(self.stopping.set)
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """In the loop, if there is one. From any thread or signal handler, at any time."""
         if self.loop and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.stopping.set)
+            self.loop.call_soon_threadsafe(callback)
 
     async def serve(self, up: Callable[[], None]) -> None:
         """up: called once requests are answered."""
@@ -256,6 +288,7 @@ class Server:
             try:
                 up()
                 await self.stopping.wait()
+                await self.turn_away()
             finally:
                 await self.end_listening(servers)
                 await self.end_requests()
@@ -283,9 +316,11 @@ class Server:
         loop = self.loop
 
         def protocol() -> RegistryProtocol:
-            return RegistryProtocol(
+            made = RegistryProtocol(
                 config, self.state, app_state, loop, limits=self.limits, watch=self.watch, files=self.files
             )
+            made.ending = self.ending
+            return made
 
         create: Any = loop.create_server
         if sock.family == socket.AF_UNIX:
@@ -310,6 +345,23 @@ class Server:
         self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         self.date_timer = self.loop.call_later(1, self.refresh_date)
 
+    async def turn_away(self) -> None:
+        """Say no to probes. For the delay go on, but have clients connect anew, which leads them elsewhere."""
+        if self.health is not None:
+            self.health.stop()
+            methods = [method for connection in self.connections if (method := connection.method)]
+            logger.info(
+                "stopping; %d requests are running, %d of them uploads",
+                len(methods),
+                sum(method in ("POST", "PUT", "PATCH") for method in methods),
+                extra={"shutdowndelay": f"{self.delay:g}s", "draintimeout": f"{self.drain:g}s"},
+            )
+        if self.delay:
+            self.ending = True
+            for connection in self.connections:
+                connection.end_soon()
+            await asyncio.sleep(self.delay)
+
     async def end_listening(self, servers: list[asyncio.Server]) -> None:
         """Accept no more. asyncio drops connections that it is just accepting when its Server closes (up to 3.13)."""
         assert self.loop is not None
@@ -325,6 +377,8 @@ class Server:
         for connection in list(self.state.connections):
             connection.shutdown()
         if await self.all_done(self.drain):
+            if self.health:
+                logger.info("stopped; all requests have finished")
             return
         logger.warning("draintimeout is over; ending %d connections", len(self.state.connections))
         for connection in list(self.state.connections):

@@ -38,7 +38,10 @@ class Siblings:
     async def _ask(self, number: int, path: str) -> Answer:
         try:
             async with asyncio.timeout(PATIENCE):
-                reader, writer = await asyncio.open_unix_connection(self._sockets[number].getsockname())
+                sock = socket.socket(socket.AF_UNIX)
+                sock.setblocking(False)
+                sock.connect(self._sockets[number].getsockname())  # at once, as to any socket of this kind
+                reader, writer = await asyncio.open_unix_connection(sock=sock)
                 try:
                     writer.write(f"{self._secret} {path}\n".encode())
                     head = json.loads(await reader.readline())

@@ -8,6 +8,7 @@ that cannot be done stops the start, because a setting that protects is never ig
 import logging
 import ssl
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from registry.config import ConfigError
@@ -56,6 +57,8 @@ DEFAULT_SUITES = (
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
 )
 
+_RETRIES = 5
+
 CLIENT_AUTH = {
     # Go asks for a certificate and looks at none; nobody here wants to see it either, so it is not asked for.
     "request-client-cert": ssl.CERT_NONE,
@@ -77,6 +80,16 @@ def server_context(config: TLSConfig) -> ssl.SSLContext | None:
     _load_certificate(context, config)
     _set_client_auth(context, config)
     return context
+
+
+def replace_certificate(context: ssl.SSLContext, config: TLSConfig) -> None:
+    """New connections see what stands in the files now. Raises as server_context does, and has changed nothing then."""
+    server_context(config)  # a certificate that does not fit its key would leave the live context without a key
+    for _ in range(_RETRIES):
+        with suppress(ConfigError):  # a writer came in between; what it has written fits
+            _load_certificate(context, config)
+            return
+    _load_certificate(context, config)
 
 
 def _set_version(context: ssl.SSLContext, name: str) -> None:

@@ -8,6 +8,7 @@
   them when it stops, or the kernel would go on accepting for nobody.
 - A worker takes any number of SIGTERM and SIGINT as one. A terminal and systemd signal every process, and the parent
   passes the signal on: the second one is no sign of impatience. Impatience reaches the parent, which kills.
+- SIGHUP reloads the parent first, whose next workers begin with what it has, and then the workers.
 - The parent's signals are blocked and waited for, and a worker unblocks them once it can act on them: none gets lost.
 - SIGCHLD means "look at your workers". A worker sends one to say that it answers, and the kernel when it has died.
 - The first worker starts alone, so that what keeps all of them from starting is said once.
@@ -24,6 +25,7 @@ from asyncio import Runner
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from socket import socket
 from typing import NoReturn
 
@@ -31,6 +33,7 @@ from registry.application import Application
 from registry.config import Config
 from registry.debug import debug_listening
 from registry.listeners import listening_each, printable
+from registry.reload import Reloader, Terminal
 from registry.server import LoopFactory, Server, best_loop, debug_server, drain_of, limits_of, within_descriptors
 from registry.siblings import Siblings
 from registry.tls import server_context
@@ -44,7 +47,7 @@ QUICK_DEATHS = 5
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h; Python has no name for it
 _ENDING = (signal.SIGTERM, signal.SIGINT)
-_SIGNALS = (*_ENDING, signal.SIGCHLD)
+_SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGCHLD)
 
 Work = Callable[[int, Callable[[], None]], None]
 """(number, up): what a worker does, from its start to its end. It calls `up` once it answers."""
@@ -61,13 +64,14 @@ def run(
     *,
     started: Callable[[list[str]], None],
     failed: Callable[[Exception], None],
+    reload: Reloader | None = None,
     loop_factory: LoopFactory | None = None,
 ) -> int:
     """Serve in `count` processes until a signal. Returns the exit code.
 
     create: makes the application; called here, once for each kind of worker, before any of them is forked.
     started: called with the bound addresses once all workers answer.
-    failed: called in a worker, with what ended it.
+    failed: called in a worker, with what ended it.   reload: called at SIGHUP, here and in each worker.
     Raises as registry.server.run does; WorkersFailed when workers do not live.
     """
     limits = within_descriptors(limits_of(config))
@@ -92,9 +96,21 @@ def run(
         def work(number: int, up: Callable[[], None]) -> None:
             _close(listeners, but=listeners[number])
             app = apps[min(number, 1)]
-            server = Server(app, listeners[number], context, limits, drain_of(config), beside(number, app))
+            server = Server(
+                app,
+                listeners[number],
+                context,
+                limits,
+                drain_of(config),
+                beside(number, app),
+                health=app.health,
+                delay=config.http.shutdowndelay,
+            )
             for signum in _ENDING:
                 signal.signal(signum, lambda *_: server.stop())
+            if reload is not None:
+                reload.quiet = True
+            signal.signal(signal.SIGHUP, lambda *_: server.call(partial(reload, context) if reload else int))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             with Runner(loop_factory=factory) as runner:
                 runner.run(server.serve(up))
@@ -105,6 +121,7 @@ def run(
             up=lambda: started(addresses),
             failed=failed,
             stopping=lambda: _close([*listeners, debug_sockets]),
+            hangup=lambda: reload is not None and reload(context),
         )
         return supervisor.run()
 
@@ -139,6 +156,7 @@ class Supervisor:
 
     up: called once, when all of them answer. failed: called in a worker, with what ended it.
     stopping: called once, when no worker is restarted any more.
+    hangup: called at SIGHUP; shall the workers have it, too?
     """
 
     def __init__(
@@ -149,8 +167,10 @@ class Supervisor:
         up: Callable[[], None],
         failed: Callable[[Exception], None],
         stopping: Callable[[], None],
+        hangup: Callable[[], bool] = bool,
     ) -> None:
-        self._work, self._up, self._failed, self._on_stop = work, up, failed, stopping
+        self._work, self._up, self._failed, self._on_stop, self._on_hangup = work, up, failed, stopping, hangup
+        self._terminal = Terminal()
         self._workers = [Worker(number) for number in range(count)]
         self._answering = mmap.mmap(-1, count)  # a byte that each worker sets and the parent reads
         self._announced = self._stopping = False
@@ -176,12 +196,21 @@ class Supervisor:
                     raise self._verdict
                 return self._status
             came = signal.sigtimedwait(_SIGNALS, self._patience())
-            if came and came.si_signo in _ENDING:
-                if self._stopping:
-                    return 128 + came.si_signo
-                self._stop()
+            if came and came.si_signo != signal.SIGCHLD and self._obey(came.si_signo):
+                return 128 + came.si_signo
             self._reap()
             self._announce()
+
+    def _obey(self, signum: int) -> bool:
+        """Returns whether to end at once."""
+        if signum == signal.SIGHUP and not self._terminal.is_gone():
+            if not self._stopping and self._on_hangup():
+                self._signal(signal.SIGHUP)
+            return False
+        if self._stopping:
+            return True
+        self._stop()
+        return False
 
     def _running(self) -> list[int]:
         return [worker.pid for worker in self._workers if worker.pid is not None]
@@ -280,8 +309,11 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
         self._on_stop()
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, signum: signal.Signals) -> None:
         for pid in self._running():
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signum)
 
     def _kill(self) -> None:
         for worker in self._workers:

@@ -1,9 +1,10 @@
 """`registry healthcheck`: does the registry of this machine or container answer? For the image's HEALTHCHECK.
 
-It asks `/v2/` at the address that the settings say. An answer below 500 is one: a login that is asked for (401) is a
-registry that lives, and so is one that wants a client's certificate, which we have not got.
+It asks `/livez` at the address that the settings say, or with --ready `/readyz`. A registry that wants a client's
+certificate, which we have not got, lives.
 """
 
+import argparse
 import http.client
 import os
 import socket
@@ -17,6 +18,8 @@ from registry.listeners import split_address
 
 TIMEOUT = 4.0
 """Seconds; less than the image's own for the whole command, so that there is a line that says why."""
+_SHOWN = 1000
+"""Bytes of the answer."""
 EVERY = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # where to ask what listens everywhere
 
 
@@ -52,23 +55,23 @@ def _configuration(arguments: list[str]) -> Path | None:
     return None
 
 
-def run(config: Config) -> int:
+def run(config: Config, options: argparse.Namespace) -> int:
     """Raises Refusal, with what is wrong."""
-    addr, path = config.http.addr, f"{config.http.prefix.rstrip('/')}/v2/"
+    addr, path = config.http.addr, "/readyz" if options.ready else "/livez"
     try:
-        status = _ask(config, path)
+        status, said = _ask(config, path)
     except (OSError, http.client.HTTPException) as exc:
         # TLS 1.3 refuses after the handshake, by an alert that a reset of the connection may overtake.
         if config.http.tls.clientcas and isinstance(exc, ssl.SSLError | ConnectionResetError):
             return 0
         raise Refusal(f"healthcheck: no answer at {addr}: {str(exc) or type(exc).__name__}") from exc
-    if status >= 500:
-        raise Refusal(f"healthcheck: {path} at {addr} answers {status}")
+    if status != 200:
+        raise Refusal(f"healthcheck: {path} at {addr} answers {status} {said}".rstrip())
     return 0
 
 
-def _ask(config: Config, path: str) -> int:
-    """The status of the answer."""
+def _ask(config: Config, path: str) -> tuple[int, str]:
+    """Status and body of the answer."""
     connection = http.client.HTTPConnection("localhost", timeout=TIMEOUT)
     with closing(connection):
         connection.sock = _connected(config)
@@ -79,7 +82,7 @@ def _ask(config: Config, path: str) -> int:
             connection.sock = context.wrap_socket(connection.sock)
         connection.request("GET", path, headers={"Connection": "close", "User-Agent": "moorage-healthcheck"})
         with connection.getresponse() as response:
-            return response.status
+            return response.status, response.read(_SHOWN).decode("utf-8", "replace")
 
 
 def _connected(config: Config) -> socket.socket:

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 import trustme
 
+from registry.app import create_app
 from registry.commands import healthcheck
 from registry.commands.refusal import Refusal
 from registry.config import Config
-from registry.config.model import HTTPConfig, TLSConfig
+from registry.config.model import AuthConfig, HtpasswdConfig, HTTPConfig, TLSConfig
+from registry.server import running
 
+LIVE, READY = Namespace(ready=False), Namespace(ready=True)
 TLS = TLSConfig(certificate="some", key="some")
 
 
@@ -45,19 +49,46 @@ def at(port: int) -> Config:
     return Config(http=HTTPConfig(addr=f"127.0.0.1:{port}"))
 
 
-@pytest.mark.parametrize("status", [b"200 OK", b"401 Unauthorized", b"404 Not Found"])
-def test_it_lives(status: bytes) -> None:
-    with answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n") as port:
-        assert healthcheck.run(at(port)) == 0
+def test_it_lives() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as port:
+        assert healthcheck.run(at(port), LIVE) == 0
 
 
 @pytest.mark.parametrize(
     ("reply", "said"),
-    [(b"HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\n\r\n", "answers 503"), (b"", "no answer"), (b"?\r\n", "no answer")],
+    [
+        (b"HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\n\r\n", r"/livez at .* answers 503$"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "answers 404"),
+        (b"", "no answer"),
+        (b"?\r\n", "no answer"),
+    ],
 )
 def test_it_does_not(reply: bytes, said: str) -> None:
     with answering(reply) as port, pytest.raises(Refusal, match=said):
-        healthcheck.run(at(port))
+        healthcheck.run(at(port), LIVE)
+
+
+def test_why_it_is_not_ready() -> None:
+    with (
+        answering(b"HTTP/1.1 503 Sorry\r\nContent-Length: 4\r\n\r\nthis") as port,
+        pytest.raises(Refusal, match=r"/readyz at .* answers 503 this$"),
+    ):
+        healthcheck.run(at(port), READY)
+
+
+def test_of_a_registry(config: Config, tmp_path: Path) -> None:
+    """Whatever it says at /v2/, and without a login."""
+    (tmp_path / "users").write_text("")
+    auth = AuthConfig(htpasswd=HtpasswdConfig(path=str(tmp_path / "users")))
+    secured = replace(config, auth=auth, http=HTTPConfig(prefix="/some/where/"))
+    app = create_app(secured)
+    with running(app, secured) as server:
+        asked = replace(secured, http=replace(secured.http, addr=server.address))
+        assert healthcheck.run(asked, LIVE) == healthcheck.run(asked, READY) == 0
+        app.health.stop()
+        assert healthcheck.run(asked, LIVE) == 0
+        with pytest.raises(Refusal, match=r'503 {"ready": false, .*"stopping"'):
+            healthcheck.run(asked, READY)
 
 
 @pytest.mark.parametrize("client", [ssl.CERT_NONE, ssl.CERT_REQUIRED])
@@ -69,7 +100,7 @@ def test_tls(client: ssl.VerifyMode) -> None:
     context.verify_mode = client
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", context) as port:
         http = HTTPConfig(addr=f"127.0.0.1:{port}", tls=replace(TLS, clientcas=("some",) if client else ()))
-        assert healthcheck.run(Config(http=http)) == 0
+        assert healthcheck.run(Config(http=http), LIVE) == 0
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
@@ -77,7 +108,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
         port = listener.getsockname()[1]
     for http in (HTTPConfig(addr=f"127.0.0.1:{port}"), HTTPConfig(net="unix", addr=str(tmp_path / "socket"))):
         with pytest.raises(Refusal, match="no answer"):
-            healthcheck.run(Config(http=http))
+            healthcheck.run(Config(http=http), LIVE)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,137 @@
+"""/livez, /readyz and the 503 of failed checks, on the registry's own port."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from registry.app import create_app
+from registry.application import Application
+from registry.config import Config
+from registry.config.model import (
+    AuthConfig,
+    FileCheckConfig,
+    HealthConfig,
+    HtpasswdConfig,
+    HTTPConfig,
+    StorageCheckConfig,
+    StorageConfig,
+)
+from registry.lifespan import lifespan
+from registry.logs import ACCESS
+from tests.api import error_of
+
+READY = {"ready": True, "checks": {"serving": "ok", "storage": "ok"}}
+
+
+@asynccontextmanager
+async def client(app: Application) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        lifespan(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as http,
+    ):
+        yield http
+
+
+async def test_probes(config: Config) -> None:
+    app = create_app(config)
+    async with client(app) as http:
+        for path, body in (("/livez", {"live": True}), ("/readyz", READY)):
+            response = await http.get(path)
+            assert (response.status_code, response.json()) == (200, body)
+            assert response.headers["cache-control"] == "no-store"
+            assert (await http.head(path)).status_code == 200
+            assert error_of(await http.post(path)) == (404, "UNSUPPORTED")
+        app.health.stop()
+        assert (await http.get("/readyz")).status_code == 503
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.get("/v2/")).status_code == 200
+
+
+async def test_names_that_look_like_probes(config: Config) -> None:
+    async with client(create_app(config)) as http:
+        assert error_of(await http.get("/v2/livez/manifests/readyz")) == (404, "MANIFEST_UNKNOWN")
+        assert error_of(await http.get("/livez/")) == (404, "UNSUPPORTED")
+        assert error_of(await http.get("/v2/livez")) == (404, "UNSUPPORTED")
+
+
+async def test_prefix(config: Config) -> None:
+    async with client(create_app(replace(config, http=HTTPConfig(prefix="/some/where/")))) as http:
+        for path in ("/livez", "/readyz", "/some/where/livez", "/some/where/readyz"):
+            assert (await http.get(path)).status_code == 200
+
+
+async def test_below_another_application(config: Config) -> None:
+    app = Starlette(routes=[Mount("/images", create_app(config))])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as http:
+        assert (await http.get("/images/readyz")).json() == READY
+
+
+async def test_neither_login_nor_log(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "users").write_text("")
+    auth = AuthConfig(htpasswd=HtpasswdConfig(path=str(tmp_path / "users")))
+
+    def logged() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == ACCESS]
+
+    async with client(create_app(replace(config, auth=auth))) as http:
+        caplog.set_level(logging.INFO)
+        assert (await http.get("/v2/")).status_code == 401
+        assert (await http.get("/readyz")).status_code == 200
+        assert logged() == ["GET /v2/ 401"]
+        caplog.set_level(logging.DEBUG)
+        await http.get("/livez")
+        assert logged()[1:] == ["GET /livez 200"]
+
+
+async def test_storage_that_does_not_answer(tmp_path: Path) -> None:
+    """A link in the place of the root that leads to itself: every call fails, and not for want of an object."""
+    root = tmp_path / "data"
+    storage = StorageConfig(driver="filesystem", parameters={"rootdirectory": str(root)})
+    checks = HealthConfig(storagedriver=StorageCheckConfig(enabled=True))
+    app = create_app(Config(storage=storage, health=checks))
+    async with client(app) as http:
+        root.rename(tmp_path / "away")
+        root.symlink_to(root)
+        response = await http.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["checks"]["storage"] not in ("ok", "")
+        assert str(tmp_path) not in response.text
+        refused = await http.get("/v2/")
+        assert error_of(refused) == (503, "UNAVAILABLE")
+        root.unlink()
+        (tmp_path / "away").rename(root)
+
+
+async def answered(http: httpx.AsyncClient, status: int) -> httpx.Response:
+    """The first answer of that status."""
+    for _ in range(10_000):
+        response = await http.get("/v2/")
+        if response.status_code == status:
+            return response
+        await asyncio.sleep(0.001)  # httpx alone never lets the loop turn
+    raise AssertionError("it never came")
+
+
+async def test_clients_are_turned_away_while_a_check_fails(config: Config, tmp_path: Path) -> None:
+    checks = HealthConfig(file=(FileCheckConfig(file=str(tmp_path / "down"), interval=0.001),))
+    async with client(create_app(replace(config, health=checks))) as http:
+        assert (await http.get("/v2/")).status_code == 200
+        (tmp_path / "down").touch()
+        refused = await answered(http, 503)
+        assert error_of(refused) == (503, "UNAVAILABLE")
+        assert refused.json()["errors"][0]["detail"] == "health check failed: please see /debug/health"
+        assert refused.headers["retry-after"] == "5"
+        assert refused.headers["docker-distribution-api-version"] == "registry/2.0"
+        assert (await http.get("/livez")).status_code == 200
+        checked = (await http.get("/readyz")).json()["checks"]
+        assert checked == {"serving": "ok", "storage": "ok", "health.file.0": "fails"}
+        (tmp_path / "down").unlink()
+        await answered(http, 200)
