@@ -1,6 +1,6 @@
 """Responses with a body that streams: they own their readers and close them, whatever ends them."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from starlette.responses import Response, StreamingResponse
@@ -25,7 +25,13 @@ class Growing(Protocol):
     file: BinaryIO | None
 
     async def ready(self, at: int) -> int:
-        """Wait until byte `at` may be sent. Returns up to where. Raises StorageError when it will never be."""
+        """Wait until byte `at` may be sent. Returns up to where; `at` itself: the file takes no more.
+
+        Raises StorageError when it will never be.
+        """
+
+    def beyond(self, at: int) -> AsyncIterator[bytes]:
+        """The rest of the span, from where the file takes no more."""
 
 
 class ResponseBroken(Exception):
@@ -75,9 +81,18 @@ class BlobResponse(StreamingResponse):
         at, stop = self._growing.span.start, self._growing.span.stop
         while at < stop:
             end = min(await self._growing.ready(at), stop)
+            if end == at:
+                await self._send_beyond(at, send)
+                return
             piece = {"type": ZERO_COPY_SEND, "file": self._growing.file, "offset": at, "count": end - at}
             await send({**piece, "more_body": end < stop})
             at = end
+
+    async def _send_beyond(self, at: int, send: Send) -> None:
+        assert self._growing is not None
+        async for chunk in self._growing.beyond(at):
+            await send(_piece(chunk))
+        await send(_piece(b"", more=False))
 
 
 class RangesResponse(StreamingResponse):

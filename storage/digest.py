@@ -75,6 +75,12 @@ class RunningHash:
         self.algorithm = algorithm
         self.offset = 0
 
+    def copy(self) -> "RunningHash":
+        """One that goes its own way from here."""
+        made = RunningHash(self.algorithm)
+        made._hash, made.offset = self._hash.copy(), self.offset
+        return made
+
     def update(self, data: bytes | memoryview) -> None:
         """Releases the interpreter lock for 2 KiB and more, so call it in a thread."""
         self._hash.update(data)

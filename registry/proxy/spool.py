@@ -1,9 +1,10 @@
-"""Where the bytes of a fetch go while it runs: a file that grows, hashed on its way, for any number of readers.
+"""Where the bytes of a fetch go while it runs: a file that grows, for any number of readers.
 
-    StageSpool   a stage of the store, where stages are files (a filesystem): publishing renames it, nothing is copied
-    FileSpool    a file without a name in the folder for temporary files (S3, memory): publishing reads it once more
+    HashedSpool ─┬─ StageSpool   a stage of the store, where stages are files (stages.py): publishing renames it
+                 └─ FileSpool    a file without a name below TMPDIR (S3, memory): publishing reads it once more
+    Followed                     the stage of another process that fetches the same blob (stages.py)
 
-Nothing here looks at what the bytes should be: whoever publishes has compared the digest. Neither blocks the loop.
+Nothing here looks at what the bytes should be: whoever publishes has compared the digest. None blocks the loop.
 """
 
 import asyncio
@@ -15,17 +16,13 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
-from typing import ParamSpec, TypeVar
 
+from registry.proxy.finishing import off_loop
 from storage import layout
 from storage.digest import SHA256, Digest, RunningHash
-from storage.driver import CHUNK, Stage, StorageDriver
-from storage.errors import ObjectNotFound, StorageFull, Unavailable
+from storage.driver import CHUNK, StorageDriver
+from storage.errors import StorageFull, Unavailable
 from storage.names import RepositoryName
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 ROOM = 4 << 20
 """Bytes of one fetch that wait in memory to be stored; as many are being stored meanwhile."""
@@ -33,108 +30,72 @@ ROOM = 4 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-async def off_loop(pool: Executor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run in a thread. Who is cancelled waits for its end: no descriptor is closed below a running read."""
-    future = asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
-        raise
-
-
 class Spool(ABC):
-    """One blob on its way. size: bytes stored.   file: it, for readers, who duplicate the descriptor."""
+    """One blob on its way. file: it, for readers, who duplicate the descriptor."""
 
     file: io.FileIO
 
-    def __init__(self, algorithm: str) -> None:
-        self._hash = RunningHash(algorithm)
-
     @property
-    def size(self) -> int:
-        return self._hash.offset
-
-    @property
-    def digest(self) -> Digest:
-        """Of what is stored."""
-        return self._hash.digest
-
     @abstractmethod
-    async def append(self, pieces: Sequence[bytes]) -> None:
-        """Raises Unavailable, StorageFull. Stored and hashed once this returns."""
+    def size(self) -> int:
+        """Bytes that readers may have."""
 
     @abstractmethod
     async def publish(self, fresh: float) -> None:
         """Make it the blob of its digest. fresh: seconds, as in StorageDriver.put_content. Raises Unavailable."""
 
     @abstractmethod
-    async def aclose(self) -> None:
-        """Remove what was not published. Readers keep what they have open. Idempotent."""
+    async def aclose(self, *, keep: bool = False) -> None:
+        """Remove what was not published. Readers keep what they have open. Idempotent.
+
+        keep: leave it for whoever asks next, where it can be found again.
+        """
 
 
-class StageSpool(Spool):
-    """The file of an upload of `name`: what a killed process leaves is purged as any abandoned upload is."""
+class HashedSpool(Spool):
+    """One that we fill ourselves, hashed on its way.
 
-    def __init__(self, driver: StorageDriver, name: RepositoryName, algorithm: str) -> None:
-        super().__init__(algorithm)
-        self._driver = driver
-        self._folder = layout.upload(name, id := str(uuid.uuid4()))
-        self._key = layout.upload_data(name, id)
-        self._stage: Stage | None = None
+    kept: bytes that an earlier fetch has left in the file: `recover` them before the first `append`.
+    """
 
-    @classmethod
-    async def begin(cls, driver: StorageDriver, name: RepositoryName, algorithm: str) -> "StageSpool | None":
-        """None: the driver's stages are no local files."""
-        spool = cls(driver, name, algorithm)
-        try:
-            spool._stage = await driver.begin(spool._key)
-            async with await driver.open(spool._key) as reader:
-                if reader.file is not None:
-                    spool.file = _again(reader.file.fileno())
-                    return spool
-        except BaseException:
-            await spool.aclose()
-            raise
-        await spool.aclose()
-        return None
+    kept = 0
 
+    def __init__(self, algorithm: str, pool: Executor) -> None:
+        self.hash = RunningHash(algorithm)
+        self._pool = pool
+
+    @property
+    def size(self) -> int:
+        return self.hash.offset
+
+    @property
+    def digest(self) -> Digest:
+        """Of what is stored."""
+        return self.hash.digest
+
+    async def recover(self) -> None:
+        """Hash the next part of what was kept: it counts as stored then. Raises Unavailable."""
+        data = await read_at(self._pool, self.file, self.size, min(ROOM, self.kept - self.size))
+        await off_loop(self._pool, self.hash.update, data)
+
+    @abstractmethod
     async def append(self, pieces: Sequence[bytes]) -> None:
-        assert self._stage is not None
-        await self._driver.append(self._stage, self.size, _each(pieces), self._hash.update)
-
-    async def publish(self, fresh: float) -> None:
-        assert self._stage is not None
-        target = layout.blob_data(self.digest)
-        try:
-            await self._driver.publish(self._stage, self._key, target, self.size, fresh=fresh)
-        except ObjectNotFound as exc:
-            raise Unavailable("what was fetched has been removed before it could be kept") from exc
-
-    async def aclose(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
-        if self._stage is not None:
-            stage, self._stage = self._stage, None
-            await self._driver.abort(stage)
-            await self._driver.delete_tree(self._folder)
+        """Raises Unavailable, StorageFull. Stored and hashed once this returns."""
 
 
-class FileSpool(Spool):
+class FileSpool(HashedSpool):
     """A file that has no name, so that it is gone with its process. folder: None for the system's (TMPDIR)."""
 
     def __init__(
         self, driver: StorageDriver, name: RepositoryName, algorithm: str, pool: Executor, folder: str | None
     ) -> None:
         """Raises Unavailable."""
-        super().__init__(algorithm)
-        self._driver, self._pool = driver, pool
+        super().__init__(algorithm, pool)
+        self._driver = driver
         self._staging = layout.upload_data(name, str(uuid.uuid4()))
         try:
             with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-                self.file = _again(file.fileno())
+                self.file = again(file.fileno())
         except OSError as exc:
             raise _translated(exc) from exc
 
@@ -148,7 +109,7 @@ class FileSpool(Spool):
                 while view:
                     written = os.pwrite(self.file.fileno(), view, at)
                     view, at = view[written:], at + written
-                self._hash.update(piece)
+                self.hash.update(piece)
         except OSError as exc:
             raise _translated(exc) from exc
 
@@ -172,7 +133,7 @@ class FileSpool(Spool):
             at += len(chunk)
             yield chunk
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, keep: bool = False) -> None:
         self.file.close()
 
 
@@ -184,6 +145,14 @@ async def read_at(pool: Executor, file: io.FileIO, offset: int, size: int) -> by
         raise _translated(exc) from exc
     if not data:
         raise Unavailable("what was fetched became shorter while it was read")
+    return data
+
+
+async def read_all(pool: Executor, file: io.FileIO, offset: int, end: int) -> bytes:
+    """Of a small part. Raises as read_at."""
+    data = b""
+    while offset + len(data) < end:
+        data += await read_at(pool, file, offset + len(data), end - offset - len(data))
     return data
 
 
@@ -236,18 +205,9 @@ class Writer:
             self._taken.set()
 
 
-async def _each(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-
-
-def _again(descriptor: int) -> io.FileIO:
+def again(descriptor: int) -> io.FileIO:
     """The same open file under another descriptor, which is the caller's."""
     return io.FileIO(os.dup(descriptor), "rb")
-
-
-def duplicate(file: io.FileIO) -> io.FileIO:
-    return _again(file.fileno())
 
 
 def _translated(exc: OSError) -> Unavailable:
