@@ -1,6 +1,7 @@
 """create_app(config): the one place where parts are joined. The result is a plain ASGI app.
 
-RequestIds(AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan) -> Dispatch -> handlers -> Repository)))
+Probes(Measured(RequestIds(AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan))))))
+Starlette -> Dispatch -> handlers -> Repository -> TimedDriver(driver); Measured and TimedDriver where metrics are on
 Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository) under storage.maintenance.readonly;
 PullThrough(LocalRepository, UpstreamRepository) for what an upstream has (proxy.remoteurl, upstreams)
 """
@@ -11,6 +12,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache, partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from registry.application import Application
 from registry.auth import Authenticator, BasicAuthenticator, Htpasswd
@@ -46,6 +49,8 @@ from storage.rules import ManifestRules
 from storage.thrift import Thrift
 
 if TYPE_CHECKING:
+    from registry.metrics.meter import Meter
+    from registry.metrics.numbers import Numbers
     from registry.proxy.mirrors import Mirrors
 
 log = logging.getLogger(__name__)
@@ -63,10 +68,14 @@ _URL_EXPIRES = 1200.0
 """Seconds; distribution's."""
 
 
-def create_app(config: Config) -> Application:
-    """The registry. Raises ConfigError for what cannot work; opens nothing that its lifespan does not close."""
+def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
+    """The registry. Raises ConfigError for what cannot work; opens nothing that its lifespan does not close.
+
+    numbers: what the metrics of several workers share, made before they are forked.
+    """
+    meter, driver = _meter(config, numbers), open_driver(config)
     content = ContentStore(
-        open_driver(config),
+        meter.driver(driver, config.storage.driver) if meter else driver,
         rules=manifest_rules(config),
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
         thrift=_thrift(config),
@@ -99,7 +108,28 @@ def create_app(config: Config) -> Application:
     app.router.default = Dispatch(services, prefix)
     with_headers = ResponseHeaders(Gate(app, health) if health.gated else app, config.http.headers)
     logged = with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
-    return Application(Probes(RequestIds(traced(logged, os.environ)), health, prefix), debug, health)
+    asgi: ASGIApp = RequestIds(traced(logged, os.environ))
+    if meter is not None:
+        if mirrors is not None:
+            meter.upstreams(mirrors.upstreams)
+        asgi = meter.requests(asgi)
+        debug.add(config.http.debug.prometheus.path, meter.page)  # of all workers, so there is nothing to join
+    return Application(Probes(asgi, health, prefix), debug, health)
+
+
+def _meter(config: Config, numbers: "Numbers | None") -> "Meter | None":
+    """None where nobody could read what is counted."""
+    debug = config.http.debug
+    if not (debug.addr and debug.prometheus.enabled):
+        return None
+    try:
+        from registry.metrics.meter import Meter
+    except ImportError as exc:
+        name, how = "http.debug.prometheus.enabled", "pip install 'moorage[metrics]'"
+        raise ConfigError(name, f"needs packages that are missing: {how} ({exc})") from exc
+    from registry.metrics.numbers import Numbers
+
+    return Meter(numbers or Numbers(), metadata.version("moorage"), debug.prometheus.repositories)
 
 
 async def _ask_something(content: ContentStore) -> None:

@@ -166,10 +166,12 @@ def _run(loaded: "Loaded", options: argparse.Namespace, started: Callable[[list[
 
     reload, workers = Reloader(loaded, lambda: load(options.config, os.environ)), options.workers
     if workers > 1:
+        from registry.metrics.numbers import Numbers
         from registry.workers import run as run_workers
 
+        create = functools.partial(create_app, numbers=Numbers(workers))
         return run_workers(
-            create_app, loaded.config, workers, started=started, failed=lambda exc: _say_why(exc, loaded), reload=reload
+            create, loaded.config, workers, started=started, failed=lambda exc: _say_why(exc, loaded), reload=reload
         )
 
     from registry.server import run

@@ -124,7 +124,7 @@ class Dispatch:
         operation = operations.get(request.method)
         if operation is None:
             raise MethodNotAllowed(", ".join(operations))
-        name = parse_name(found.name)
+        request.scope["repository"] = name = parse_name(found.name)
         actor = await self._authorize(request, operation.action, name)
         ns = query.get("ns")
         repository = services.resolve(name, ns)

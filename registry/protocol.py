@@ -375,6 +375,10 @@ class RegistryProtocol(HttpToolsProtocol):
             if limit and not unsent and now - self.since > limit:
                 self.transport.close()
 
+    def traffic(self) -> tuple[int, int]:
+        inlet = self.cycle.inlet if self.cycle else None
+        return self.received + (inlet.taken if inlet else 0), self.outlet.sent
+
     # What arrives.
 
     def data_received(self, data: bytes) -> None:

@@ -31,7 +31,7 @@ from registry.debug import LIMITS as DEBUG_LIMITS
 from registry.debug import Debug, debug_listening
 from registry.filesend import FileSender
 from registry.health import Health
-from registry.lifespan import lifespan
+from registry.lifespan import Hosting, lifespan
 from registry.limits import Limits
 from registry.listeners import BACKLOG, listening, printable
 from registry.protocol import RegistryProtocol
@@ -243,6 +243,7 @@ class Server:
 
     beside: entered once the application has started and before a request is answered, left after the last one.
     health: is told when the end begins.   delay: seconds for which all goes on then.
+    worker: which of several processes this is.
     """
 
     app: ASGIApp
@@ -251,6 +252,7 @@ class Server:
     limits: Limits
     drain: float
     beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    worker: int = 0
     health: Health | None = None
     delay: float = 0.0
     state: ServerState = field(default_factory=ServerState)
@@ -281,7 +283,8 @@ class Server:
         self.files = FileSender(self.loop)
         if self.stop_early:
             return
-        async with lifespan(self.app) as app_state, self.beside():
+        hosting = Hosting(self.worker, self.watch, self.limits.max_connections)
+        async with lifespan(self.app, hosting) as app_state, self.beside():
             config = self.uvicorn_config()
             servers = [await self.listen(sock, config, app_state) for sock in self.sockets]
             self.refresh_date()

@@ -34,27 +34,48 @@ class Watched(Protocol):
     def check(self, now: float) -> None:
         """End the connection if its client has kept us waiting for too long."""
 
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that have come from the client, and bytes that went to it."""
+
 
 class Watch:
-    """The open connections of a server."""
+    """The open connections of a server.
+
+    accepted: how many there have been.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
         self.loop, self.interval = loop, interval
         self.connections: set[Watched] = set()
         self.timer: asyncio.TimerHandle | None = None
+        self.accepted = 0
+        self._received = self._sent = 0  # of connections that are closed
         self.empty = asyncio.Event()
         self.empty.set()
 
     def add(self, connection: Watched) -> None:
         self.connections.add(connection)
+        self.accepted += 1
         self.empty.clear()
         if self.timer is None:
             self.timer = self.loop.call_later(self.interval, self.sweep)
 
     def remove(self, connection: Watched) -> None:
         self.connections.discard(connection)
+        received, sent = connection.traffic()
+        self._received += received
+        self._sent += sent
         if not self.connections:
             self.empty.set()
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of all connections that there have been: received, sent."""
+        received, sent = self._received, self._sent
+        for connection in self.connections:
+            more_received, more_sent = connection.traffic()
+            received += more_received
+            sent += more_sent
+        return received, sent
 
     def sweep(self) -> None:
         now = self.loop.time()

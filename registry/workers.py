@@ -103,6 +103,7 @@ def run(
                 limits,
                 drain_of(config),
                 beside(number, app),
+                worker=number,
                 health=app.health,
                 delay=config.http.shutdowndelay,
             )

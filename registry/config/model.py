@@ -170,8 +170,11 @@ class TLSConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrometheusConfig:
+    """repositories: how many of them have numbers of their own, per process; the others share theirs."""
+
     enabled: bool = False
     path: str = setting("/metrics", values.debug_path)
+    repositories: int = setting(0, values.size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

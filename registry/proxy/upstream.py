@@ -132,6 +132,11 @@ class Upstream:
             left=self._throttle.held(MANIFEST),
         )
 
+    @property
+    def left_alone(self) -> bool:
+        """Has it failed so often that it is asked only now and then?"""
+        return self._breaker.open
+
     async def ping(self) -> None:
         """Is it there, and does it take our credentials? Raises UpstreamUnavailable, UpstreamDenied."""
         answer = await self.ask("GET", "/v2/", "", OTHER, limit=MAX_ERROR)

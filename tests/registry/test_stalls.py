@@ -54,6 +54,9 @@ class Connection:
         if not self.left:
             self.done.set()
 
+    def traffic(self) -> tuple[int, int]:
+        return 3, 5
+
 
 async def test_watch_looks_again_and_again_and_stops_when_all_have_left() -> None:
     watch, connection = Watch(asyncio.get_running_loop(), 0.001), Connection(3)
@@ -65,3 +68,14 @@ async def test_watch_looks_again_and_again_and_stops_when_all_have_left() -> Non
     assert watch.empty.is_set()
     watch.sweep()
     assert watch.timer is None
+
+
+async def test_watch_knows_what_has_gone_both_ways() -> None:
+    watch, some = Watch(asyncio.get_running_loop(), 60), [Connection(1), Connection(1)]
+    for connection in some:
+        watch.add(connection)
+    assert (watch.accepted, watch.traffic()) == (2, (6, 10))
+    watch.remove(some[0])
+    assert (watch.accepted, watch.traffic()) == (2, (6, 10))
+    assert watch.timer
+    watch.timer.cancel()

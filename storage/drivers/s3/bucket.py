@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from storage.driver import CallSeen
 from storage.errors import PreconditionFailed
 from storage.ranges import ByteRange
 
@@ -94,6 +95,9 @@ class Upload:
 
 class Bucket(Protocol):
     """What driver.py needs; RestBucket (rest.py) is it over HTTP."""
+
+    def watch_calls(self, seen: CallSeen) -> None:
+        """As in StorageDriver."""
 
     async def get(self, key: str, start: int | None = None, stop: int | None = None) -> Body:
         """The object; bytes start to stop (half-open; None: to the end); start < 0: the last -start bytes."""

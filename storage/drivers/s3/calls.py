@@ -10,12 +10,13 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import aiohttp
 from yarl import URL
 
+from storage.driver import CallSeen
 from storage.drivers.s3 import errors, xml
 from storage.drivers.s3.bucket import PerhapsOurs
 from storage.drivers.s3.clock import StoreClock
@@ -73,9 +74,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """repeated: was it asked for more than once? Then an earlier try may have been carried out as well."""
+
     headers: Mapping[str, str]
     body: bytes
     date: float
+    repeated: bool = False
 
 
 class Calls:
@@ -90,6 +94,7 @@ class Calls:
         self._agent = f"moorage {settings.useragent}".strip()
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self.seen: CallSeen | None = None
         self.met = False
         """Has an answer shown that the bucket exists? A 404 to HEAD alone does not."""
 
@@ -109,7 +114,8 @@ class Calls:
                 raise _Refused(Fault(response.status, found, response.headers))
             return Answer(response.headers, body, date)
 
-        return await self._run(request, read)
+        answer, repeats = await self._run(request, read)
+        return replace(answer, repeated=True) if repeats else answer
 
     async def open(self, request: Request) -> aiohttp.ClientResponse:
         """An answer of 2xx whose body is still to come; the caller closes it."""
@@ -118,7 +124,7 @@ class Calls:
             self.clock.observe(response.headers.get("Date", ""))
             return response
 
-        return await self._run(request, keep)
+        return (await self._run(request, keep))[0]
 
     def fail(self, request: Request, fault: Fault) -> Exception:
         """The error to raise for a fault that the caller has found, in a body or on its way."""
@@ -126,7 +132,8 @@ class Calls:
             fault, request.operation, self._settings.bucket, request.missing, conditional=request.conditional
         )
 
-    async def _run(self, request: Request, finish: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> T:
+    async def _run(self, request: Request, finish: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> tuple[T, int]:
+        """What finish makes of the answer, and how often the request was repeated for it."""
         repeats = 0
         tried: set[Remedy] = set()
         while True:
@@ -136,7 +143,7 @@ class Calls:
             self._trace(request, found, began)
             if not isinstance(found, Fault):
                 self.met = True
-                return found
+                return found, repeats
             self.met = self.met or found.code in ("NoSuchKey", "NoSuchUpload")
             remedy = errors.remedy(found)
             if remedy is Remedy.REPEAT and repeats + 1 < self._retries.total and not self._closed:
@@ -206,10 +213,12 @@ class Calls:
 
     def _trace(self, request: Request, found: object, began: float) -> None:
         """loglevel: debug, as distribution's; keys and results, no queries and no headers."""
+        seconds = time.monotonic() - began
+        if self.seen:
+            self.seen(request.operation.name, found.status if isinstance(found, Fault) else 200, seconds)
         if self._settings.loglevel:
             result = f"failed: {found.status} {found.code}" if isinstance(found, Fault) else "done"
-            elapsed = (time.monotonic() - began) * 1000
-            log.info("S3 %s %s %s in %.1f ms", request.operation.name, request.key, result, elapsed)
+            log.info("S3 %s %s %s in %.1f ms", request.operation.name, request.key, result, seconds * 1000)
 
 
 class _Refused(Exception):

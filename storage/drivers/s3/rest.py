@@ -12,9 +12,11 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import quote
 
+from storage.driver import CallSeen
 from storage.drivers.s3 import errors, xml
 from storage.drivers.s3.body import RestBody, measure, range_header
 from storage.drivers.s3.bucket import Body, Head, Page, Part, Upload, UploadGone
@@ -58,6 +60,9 @@ class RestBucket:
         self._redirects = Endpoint.for_redirects(settings)
         self._redirect_signer = Signer(settings.region, self._redirects.host)
         self._made = _made_with(settings)
+
+    def watch_calls(self, seen: CallSeen) -> None:
+        self._calls.seen = seen
 
     async def get(self, key: str, start: int | None = None, stop: int | None = None) -> Body:
         asked = range_header(start, stop)
@@ -167,10 +172,22 @@ class RestBucket:
         request = Request(errors.LIST, "GET", query=tuple(query))
         return self._read(request, await self._calls.ask(request), xml.parse_page)
 
-    async def create_upload(self, key: str, *, checksums: bool = True) -> str:
+    async def create_upload(self, key: str, *, checksums: bool = True, alone: bool = False) -> str:
         headers = self._made | ({"x-amz-checksum-algorithm": "CRC32"} if checksums else {})
         request = Request(errors.CREATE, "POST", key, query=(("uploads", ""),), headers=headers)
-        return self._read(request, await self._calls.ask(request), xml.parse_upload_id)
+        answer = await self._calls.ask(request)
+        id = self._read(request, answer, xml.parse_upload_id)
+        if alone and answer.repeated:
+            await self._abort_empty(key, id)
+        return id
+
+    async def _abort_empty(self, key: str, id: str) -> None:
+        """Uploads of the key that hold nothing, but for that one: another process may have gone on in one that does."""
+        for upload in await self.list_uploads(key):
+            if upload.key == key and upload.id != id:
+                with suppress(UploadGone):
+                    if not await self.list_parts(key, upload.id):
+                        await self.abort_upload(key, upload.id)
 
     async def upload_part(
         self, key: str, id: str, number: int, data: bytes | bytearray | memoryview, *, checksum: bool = True

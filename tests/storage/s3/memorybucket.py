@@ -15,6 +15,7 @@ import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from storage.driver import CallSeen
 from storage.drivers.s3.bucket import Body, Head, Listed, Page, Part, Upload, UploadGone
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, Unavailable
 from storage.ranges import ByteRange, RangeRequest
@@ -134,6 +135,9 @@ class MemoryBucket:
         self.folders.update("/".join(parts[:n]) for n in range(1, len(parts)))
         return etag
 
+    def watch_calls(self, seen: CallSeen) -> None:
+        """Its calls go to nobody."""
+
     async def get(self, key: str, start: int | None = None, stop: int | None = None) -> Body:
         await self._call("get", key)
         stored = self._found(key)
@@ -224,7 +228,7 @@ class MemoryBucket:
     def _order(self, key: str) -> list[str]:
         return key.split("/") if self.tree else [key]
 
-    async def create_upload(self, key: str, *, checksums: bool = True) -> str:
+    async def create_upload(self, key: str, *, checksums: bool = True, alone: bool = False) -> str:
         fault = await self._call("create_upload", key)
         id = f"upload-{next(self._ids)}"
         self.uploads[id] = Open(key, time.time())

@@ -1,0 +1,44 @@
+"""What is asked instead of counted: once a second in each worker, and right before a page is made.
+
+- How late the event loop is: four times a second, by a sleep that ends late.
+- Connections and their bytes, of the server; requests that run (requests.py); upstreams (upstreams.py).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from registry.lifespan import Hosting
+from registry.metrics import catalogue
+from registry.metrics.numbers import Numbers
+
+TICK = 0.25
+TICKS = 4
+"""Between two samples."""
+
+
+async def sample_for_ever(numbers: Numbers, sample: Callable[[], None]) -> None:
+    while True:
+        sample()
+        for _ in range(TICKS):
+            began = time.monotonic()
+            await asyncio.sleep(TICK)
+            numbers.observe(catalogue.LAG, (), max(0.0, time.monotonic() - began - TICK))
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def sample_server(numbers: Numbers, hosting: Hosting) -> None:
+    watch = hosting.watch
+    received, sent = watch.traffic()
+    numbers.set(catalogue.WORKERS, (), 1)
+    numbers.set(catalogue.CONNECTIONS, (), len(watch.connections))
+    numbers.set(catalogue.CONNECTIONS_LIMIT, (), hosting.limit)
+    numbers.total(catalogue.ACCEPTED, (), watch.accepted)
+    numbers.total(catalogue.RECEIVED, (), received)
+    numbers.total(catalogue.SENT, (), sent)

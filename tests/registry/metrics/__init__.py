@@ -1,0 +1,1 @@
+"""What is counted, where the numbers are kept, and the page that Prometheus reads."""
