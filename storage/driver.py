@@ -45,6 +45,10 @@ Tap = Callable[[bytes | memoryview], None]
 """Called with bytes in the order in which they were stored, possibly in another thread, never concurrently."""
 
 
+CallSeen = Callable[[str, int, float], None]
+"""(operation, status, seconds). status: 200 for every success, 0 without an answer."""
+
+
 def check_key(key: str) -> str:
     """Returns key. Raises ValueError for what no layout function makes, such as `..`: defence in depth."""
     if not is_key(key):
@@ -367,6 +371,9 @@ class StorageDriver(ABC):
         """Free what it holds. Idempotent; what has been completed meanwhile stays."""
 
     # Life
+
+    def watch_calls(self, seen: CallSeen) -> None:  # noqa: B027 - a driver without a network has none to tell of
+        """Tell `seen` of each request that goes to the store over a network from now on, repeats too."""
 
     async def check_writable(self) -> None:  # noqa: B027 - a driver that has nothing to check says nothing
         """Can this process write here? Asked once, when a writer starts; never of a read-only registry.

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from math import inf
 from typing import Any, TypeVar
 
-from storage.driver import ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap, Unfinished
+from storage.driver import CallSeen, ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap, Unfinished
 from storage.drivers.s3.bucket import Bucket, PerhapsOurs
 from storage.drivers.s3.contents import Contents
 from storage.drivers.s3.copies import Copier
@@ -247,6 +247,9 @@ class S3Driver(StorageDriver):
         await self._finish(self._bucket.abort_upload(self._keys.of(found.key), found.name))
 
     # Life
+
+    def watch_calls(self, seen: CallSeen) -> None:
+        self._bucket.watch_calls(seen)
 
     async def aclose(self) -> None:
         await self._bucket.aclose()
