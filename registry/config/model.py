@@ -338,18 +338,31 @@ class GarbageConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CacheRangesConfig:
+    """Of blobs that are not cached. fillafter: percent of a blob, asked for by Range, after which the whole is fetched;
+    0: at once, 100: never.   size: bytes of such pieces on local disk, of each process; 0: none are kept."""
+
+    fillafter: int = setting(25, values.percent)
+    size: int = setting(4 << 30, values.capacity)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CacheConfig:
     """linkttl: only where calls to the store are dear (S3): seconds for which a repository is believed to hold still
     what it was seen to hold; None: as long as the mode of the registry allows (app.py).
 
     The bounds of what upstreams brought. size: bytes; 0: any.   age: seconds without use; 0: any; None: proxy.ttl where
     there is a proxy.remoteurl, else any.   grace: seconds in which what was used stays; None: as the store needs it.
+
+    followers: what a replica on S3 does with what another one fetches: wait for it, or fetch it from the upstream, too.
     """
 
     linkttl: float | None = None
     size: int = setting(0, values.capacity)
     age: float | None = None
     grace: float | None = setting(None, values.positive_duration)
+    followers: str = setting("wait", values.one_of("wait", "upstream"))
+    ranges: CacheRangesConfig = field(default_factory=CacheRangesConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

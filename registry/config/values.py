@@ -90,6 +90,12 @@ def capacity(node: Node) -> int:
     return int(float(found[1]) * base ** " kmgtp".index((found[2] or " ").lower()))
 
 
+def percent(node: Node) -> int:
+    if not 0 <= (found := integer(node)) <= 100:
+        raise Wrong("a whole number from 0 to 100", node)
+    return found
+
+
 def entries(default: int, *, negative: bool) -> Callable[[Node], int]:
     """A page size of distribution's: 0 means the default; a negative one too (catalog), or is refused (tags)."""
 
