@@ -1,6 +1,7 @@
 """All upstreams of a registry: from a name to the repository that caches it. Made by app.py, closed by its lifespan."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from registry.config.model import CacheConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig, from_proxy
@@ -12,6 +13,7 @@ from registry.proxy.freshness import Freshness
 from registry.proxy.pull_through import Cache, PullThrough
 from registry.proxy.repository import UpstreamRepository
 from registry.proxy.tally import Tally
+from registry.proxy.trust import Trusts
 from registry.proxy.upstream import Upstream
 from registry.proxy.uses import Uses
 from storage.driver import StorageDriver
@@ -46,7 +48,8 @@ class Mirrors:
             fresh = min(fresh, bounds.grace / 2)  # what is old enough to be evicted is written anew
         uses = Uses(driver, bounds.recorded)
         self._cache = Cache(driver, Fetches(driver, fresh=fresh), Freshness(), Once(), fresh, uses)
-        self.upstreams = [(make or Upstream)(each) for each in upstreams]
+        make = make or partial(Upstream, trusts=Trusts())
+        self.upstreams = [make(each) for each in upstreams]
         self.evictor = self._evictor(driver, bounds) if bounds.recorded else None
 
     @classmethod

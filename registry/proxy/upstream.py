@@ -32,7 +32,7 @@ from registry.proxy.realms import Realms
 from registry.proxy.tally import Tally
 from registry.proxy.tokens import Login
 from registry.proxy.transport import REDIRECTS, Stream, Transport
-from registry.proxy.trust import trust_for
+from registry.proxy.trust import Trusts
 from storage.errors import (
     TooManyRequests,
     UpstreamBusy,
@@ -81,8 +81,8 @@ class UpstreamState:
 class Upstream:
     """Made from settings, used in one event loop, closed by whoever made it.
 
-    environ: for docker's variables. source: credentials from elsewhere than the settings. The clocks, chance and sleep
-    are arguments for tests: monotonic seconds, seconds since 1970, 0 to 1.
+    environ: for docker's variables. source: credentials from elsewhere than the settings. trusts: shared with others.
+    The clocks, chance and sleep are arguments for tests: monotonic seconds, seconds since 1970, 0 to 1.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Upstream:
         *,
         environ: Mapping[str, str] = os.environ,
         source: Source | None = None,
+        trusts: Trusts | None = None,
         deadlines: Deadlines | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -104,7 +105,7 @@ class Upstream:
         self.tally = Tally()
         self._wall, self._draw, self._sleep = wall, draw, sleep
         self._allow, self._deny = parse_patterns(config.allow), parse_patterns(config.deny)
-        trust = trust_for(self.origin, config.tls)
+        trust = (trusts or Trusts()).of(self.origin, config.tls)
         self._asker = Asker(self.origin, trust, self.deadlines)
         self._transport = Transport(self.origin, trust, self.deadlines, private=config.privatenetworks)
         self._keeper = Keeper(source or source_for(config, environ), clock)

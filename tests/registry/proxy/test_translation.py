@@ -11,7 +11,7 @@ from registry.proxy import asking, transport
 from registry.proxy.asking import Asker
 from registry.proxy.patience import Deadlines
 from registry.proxy.realms import Origin
-from registry.proxy.trust import trust_for
+from registry.proxy.trust import Trusts
 from storage.errors import UpstreamTimeout, UpstreamUnavailable
 
 BUGS_OF_OURS = {
@@ -74,7 +74,7 @@ def test_errors_of_aiohttp(raised: Exception, expected: type[Exception]) -> None
 @pytest.mark.parametrize("url", ["ftp://x/", "http://", "http://u:p@x/", "nonsense", "http://x:99999/"])
 async def test_no_url(url: str) -> None:
     origin = Origin.of("http://127.0.0.1:1")
-    asker = Asker(origin, trust_for(origin, UpstreamTLSConfig()), Deadlines())
+    asker = Asker(origin, Trusts().of(origin, UpstreamTLSConfig()), Deadlines())
     with pytest.raises(UpstreamUnavailable):
         await asker.ask("GET", url, {}, limit=1)
     await asker.aclose()
