@@ -1,5 +1,6 @@
 """CNCF distribution as the upstream of `registry serve`: pulled twice, the second time without it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from tests.api import INDEX, digest_of, index
+from tests.registry.proxy.fleet import SIZE, check, pushed
 
 from .content import ACCEPT, Content
 from .corpora import noise
@@ -69,3 +71,12 @@ def test_twice(lab: Lab, peer: Program, tmp_path: Path, kind: str, name: str, qu
     if kind == "proxy":  # what our cache holds is what distribution's would
         with lab.serving(peer, cache) as http:
             pulled(http, name, content)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_many_clients_one_question(lab: Lab, peer: Program, tmp_path: Path, workers: int) -> None:
+    """F36."""
+    data = os.urandom(SIZE)
+    with lab.serving(peer) as upstream:
+        pushed(str(upstream.base_url), data)
+        check(str(upstream.base_url), tmp_path / "fleet", data, workers)
