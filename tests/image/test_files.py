@@ -11,7 +11,7 @@ from registry.config import Config, load
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "deploy" / "image"
-EXTRAS = ("s3", "proxy", "urls")
+EXTRAS = ("s3", "proxy", "urls", "metrics")
 
 
 def pins(name: str) -> dict[str, str]:

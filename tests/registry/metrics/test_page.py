@@ -19,8 +19,9 @@ from registry.config.model import DebugConfig, HTTPConfig, PrometheusConfig
 from registry.config.upstreams import UpstreamConfig
 from registry.metrics import catalogue
 from registry.server import running
+from tests.s3.servers import S3Server
 
-from .serving import BLOB, MANIFEST, ask, pull, push, workers
+from .serving import BLOB, LAYER, MANIFEST, ask, pull, push, workers
 from .tools import Samples, parse, total, value
 
 
@@ -102,6 +103,25 @@ def test_a_cache(tmp_path: Path) -> None:
     assert pulled == len(BLOB) + len(MANIFEST)
     assert value(found, "registry_upstream_reachable", upstream=name) == 1
     assert value(found, "registry_upstream_left_alone", upstream=name) == 0
+
+
+@pytest.mark.slow
+def test_requests_to_s3(moto: S3Server) -> None:
+    storage = StorageConfig(driver="s3", parameters=moto.parameters(moto.new_bucket()))
+    config = measured(storage)
+    app = create_app(replace(config, http=replace(config.http, secret="the same everywhere")))
+    with running(app) as server:
+        push(server.url)
+        pull_of_redirects = ask(server.url, "GET", f"/v2/a/b/blobs/{LAYER}")[0]
+        assert ask(server.url, "GET", "/v2/a/b/manifests/none")[0] == 404
+        found = page_of(app)
+    assert pull_of_redirects == 307
+    assert total(found, "registry_storage_calls_total", driver="s3aws", call="PutObject", code="200") >= 1
+    assert total(found, "registry_storage_calls_total", driver="s3aws", code="404") >= 1
+    assert total(found, "registry_storage_call_seconds_count", driver="s3aws") == total(
+        found, "registry_storage_calls_total", driver="s3aws"
+    )
+    assert value(found, "registry_http_requests_total", handler="blob", code="307", method="get") == 1
 
 
 def test_without_a_reader_nothing_is_counted() -> None:
