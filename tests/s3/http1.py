@@ -47,6 +47,13 @@ class Head:
         return self.fields.get("connection", "").lower() == "close" or self.start[0] == "HTTP/1.0"
 
 
+def without(head: Head, names: frozenset[str]) -> Head:
+    """names: of headers, in lower case, that are left out."""
+    first, *lines = head.raw.split(b"\r\n")
+    kept = [line for line in lines if line.partition(b":")[0].decode("latin-1").strip().lower() not in names]
+    return Head(b"\r\n".join([first, *kept]))
+
+
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
     """None: the peer closed between two messages."""
     try:

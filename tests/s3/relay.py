@@ -103,16 +103,20 @@ def no_bucket(call: int = 1, times: int = 1) -> Fault:
 class Relay:
     """target: the server's endpoint. latency: seconds before a request goes on. rate: bytes/s per connection.
 
+    without: headers, in lower case, that the server never hears of; one that checks signatures refuses what lacks them.
     calls: all that have come, in the order in which their heads came. connections: how many were ever accepted.
     """
 
-    def __init__(self, target: str, *, latency: float = 0.0, rate: float | None = None) -> None:
+    def __init__(
+        self, target: str, *, latency: float = 0.0, rate: float | None = None, without: frozenset[str] = frozenset()
+    ) -> None:
         parts = urlsplit(target)
         assert parts.hostname
         assert parts.port
         self._target = (parts.hostname, parts.port)
         self.latency = latency
         self.rate = rate
+        self.without = without
         self.calls: list[Call] = []
         self.connections = 0
         self.faults: list[Fault] = []
@@ -198,6 +202,7 @@ class Connection:
         fault = self._relay.fault_of(call)
         if self._relay.latency:
             await asyncio.sleep(self._relay.latency)
+        head = http1.without(head, self._relay.without) if self._relay.without else head
         if fault is not None:
             call.fault = fault.kind
             return await self._fail(head, call, fault)

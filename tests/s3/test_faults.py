@@ -1,15 +1,25 @@
 """Faults of S3 that need a test of their own, by their number in the design's list; test_sweep.py has the others."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from tests.api import IMAGE, Api, descriptor, digest_of, error_of, image, with_query
+from storage.drivers.s3 import calls as s3_calls
+from storage.drivers.s3.clock import StoreClock
+from storage.drivers.s3.driver import S3Driver
+from storage.drivers.s3.rest import RestBucket
+from storage.drivers.s3.settings import S3Settings
+from storage.purge import Purged, purge_uploads
+from tests.api import IMAGE, Api, descriptor, digest_of, error_of, image, in_pieces, with_query
+from tests.s3.calls import Call
 from tests.s3.registries import QUICK, config_of, quick_retries, serving
 from tests.s3.relay import FOREVER, Fault, Relay, denied, expired, no_bucket
 from tests.s3.servers import S3Server
+from tests.storage.shelf import A, Shelf
 
 NAME = "fault/y"
 LAYER = b"layer " * 2000
@@ -188,6 +198,97 @@ async def test_f12_what_the_store_refuses_is_never_not_found(api: Api, place: Pl
     await pulls(api, LAYER)
 
 
+TAGS = sorted(f"{n}{end}" for n in range(367) for end in ("", "-alpine", ".1"))
+"""More than a list has, and in an order that no store gives: in that of bytes `1-alpine/` comes before `1/`."""
+
+
+async def push_tags(place: Place, api: Api) -> None:
+    """The first by a push, the others behind the registry's back."""
+    manifest = await api.push_image(NAME, TAGS[0], (LAYER,))
+    client = place.server.client()
+
+    def put(tag: str) -> None:
+        key = f"{place.root}/docker/registry/v2/repositories/{NAME}/_manifests/tags/{tag}/current/link"
+        client.put_object(Bucket=place.bucket, Key=key, Body=manifest.encode())
+
+    await asyncio.gather(*(asyncio.to_thread(put, tag) for tag in TAGS[1:]))
+
+
+async def listed(api: Api, page: int) -> list[str]:
+    """All tags, page after page."""
+    found: list[str] = []
+    path = f"/v2/{NAME}/tags/list?n={page}"
+    while path:
+        answer = await api.get(path)
+        assert answer.status_code == 200, answer.text
+        found += answer.json()["tags"]
+        path = answer.links["next"]["url"] if "next" in answer.links else ""
+    return found
+
+
+@pytest.mark.slow
+async def test_f13_tags_are_complete_and_in_order(api: Api, other: Api, place: Place) -> None:
+    """More than one list has, with a fault at each list, in the middle of an outage, and in the order of another store.
+
+    Blobs of many parts and copies above 5 GiB: test_large.py by `make s3`, and test_stages.py by arithmetic.
+    """
+    await push_tags(place, other)
+    for page in (100, 5000):
+        assert await listed(api, page) == TAGS
+    with place.relay.counting() as calls:
+        assert (await api.get(f"/v2/{NAME}/tags/list")).json()["tags"][:3] == TAGS[:3]
+    lists = [call for call in calls if call.operation == "ListObjectsV2"]
+    for number in range(1, len(lists) + 1):
+        once = place.relay.inject(Fault("broken", number, operations=frozenset({"ListObjectsV2"})))
+        assert await listed(api, 5000) == TAGS
+        assert once.fired
+        place.relay.clear()
+        place.relay.inject(Fault("answer", number, FOREVER, operations=frozenset({"ListObjectsV2"}), status=500))
+        refused(await api.get(f"/v2/{NAME}/tags/list?n=5000"))
+        place.relay.clear()
+    # the order that was learned from lists of several pages is not that of this one
+    another = as_list(place, TAGS[1000:0:-1])
+    place.relay.inject(Fault("answer", operations=frozenset({"ListObjectsV2"}), status=200, body=another))
+    answer = await api.get(f"/v2/{NAME}/tags/list?n=5000")
+    assert answer.status_code == 503 or answer.json()["tags"] == TAGS[1:1001]
+    assert await listed(api, 5000) == TAGS
+
+
+def as_list(place: Place, tags: list[str]) -> bytes:
+    """What a store would answer that lists these, in this order."""
+    folder = f"{place.root}/docker/registry/v2/repositories/{NAME}/_manifests/tags"
+    entries = "".join(
+        f"<Contents><Key>{folder}/{tag}/current/link</Key><Size>71</Size><ETag>&quot;x&quot;</ETag>"
+        "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+        for tag in tags
+    )
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+
+@pytest.mark.slow
+async def test_f13_a_list_that_is_stale_or_in_another_order(api: Api, other: Api, place: Place) -> None:
+    """It names what is gone, or what was there is not in it yet; or its order is not what the store's was."""
+    manifest = await other.push_image(NAME, "b", (LAYER,))
+    body = (await other.get(f"/v2/{NAME}/manifests/b")).content
+    for tag in ("a", "c", "c-1"):
+        await other.push_manifest(NAME, body, tag)
+
+    def next_list(*tags: str) -> None:
+        place.relay.clear()
+        stale = as_list(place, list(tags))
+        place.relay.inject(Fault("answer", operations=frozenset({"ListObjectsV2"}), status=200, body=stale))
+
+    next_list("c", "a", "c-1", "gone", "b", "a")
+    assert await listed(api, 100) == ["a", "b", "c", "c-1", "gone"]
+    assert (await api.get(f"/v2/{NAME}/manifests/gone")).status_code == 404
+    assert await listed(api, 100) == ["a", "b", "c", "c-1"]
+    next_list("gone", "b")  # the tags of a manifest that is being deleted
+    assert (await api.http.delete(f"/v2/{NAME}/manifests/{manifest}")).status_code == 202
+    assert (await api.get(f"/v2/{NAME}/manifests/{manifest}")).status_code == 404
+    for tag in ("b", "gone"):
+        assert (await api.get(f"/v2/{NAME}/manifests/{tag}")).status_code == 404
+
+
 @pytest.mark.slow
 async def test_f14_abandoned_uploads_are_in_nobodys_way(api: Api, other: Api, place: Place) -> None:
     client = place.server.client()
@@ -196,6 +297,81 @@ async def test_f14_abandoned_uploads_are_in_nobodys_way(api: Api, other: Api, pl
     await api.push_blob(NAME, LARGE)
     await pulls(other, LARGE)
     assert len(place.open_uploads()) == 20  # for the lifecycle rule
+
+
+class Wall:
+    """The clock of a machine. ahead: seconds by which it is wrong."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._right = time.time
+
+    def __call__(self) -> float:
+        return self._right() + self.ahead
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    """What everybody in this process takes for the time."""
+    wall = Wall()
+    monkeypatch.setattr(time, "time", wall)
+    monkeypatch.setattr(s3_calls, "StoreClock", lambda: StoreClock(wall=wall))
+    return wall
+
+
+@pytest.mark.slow
+async def test_f15_clocks_that_differ_by_two_hours_and_step_back(place: Place, wall: Wall) -> None:
+    """One replica's is an hour ahead, the other's an hour behind; every request goes to another one."""
+    with quick_retries():
+        async with (
+            serving(config_of(place.through)) as ahead,
+            serving(config_of(place.direct, redirects=True)) as behind,
+            httpx.AsyncClient(trust_env=False) as client,
+        ):
+            replicas = [(ahead, 3600.0), (behind, -3600.0), (ahead, -3600.0), (behind, 3600.0), (ahead, 3600.0)]
+            location, sent = "", 0
+            for replica, wall.ahead in replicas:
+                if not location:
+                    location = await replica.start(NAME)
+                    continue
+                answer = await replica.http.patch(location, content=LAYER[sent : sent + 3000])
+                assert answer.status_code == 202, answer.text
+                location, sent = answer.headers["Location"], sent + 3000
+            wall.ahead = -3600.0
+            done = await behind.http.put(with_query(location, digest=digest_of(LAYER)), content=LAYER[sent:])
+            assert done.status_code == 201, done.text
+            for replica, wall.ahead in replicas:
+                tag = f"t{wall.ahead:.0f}".replace("-", "minus")
+                await replica.push_image(NAME, tag, (LAYER,))
+                for other, wall.ahead in replicas:
+                    assert (await other.get(f"/v2/{NAME}/manifests/{tag}")).status_code == 200
+            for _, wall.ahead in replicas:
+                url = (await behind.get(f"/v2/{NAME}/blobs/{digest_of(LAYER)}")).headers["Location"]
+                assert (await client.get(url)).content == LAYER
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+async def test_f15_ages_are_by_the_clock_of_the_store(place: Place, wall: Wall, ahead: float) -> None:
+    """Neither the purge of uploads nor the collector takes what has just been written for old, nor old for young."""
+    settings = S3Settings.parse(place.through)
+    wall.ahead = ahead
+    driver = S3Driver(settings, RestBucket(settings, retries=QUICK))
+    shelf = Shelf(driver)
+    repository = shelf.content.repository(A)
+    await repository.append_upload(await repository.start_upload(), in_pieces(b"12345"))
+    await shelf.blob(A, LAYER)
+    await shelf.blob(A, LARGE)
+    half_an_hour = 1800.0
+    assert await purge_uploads(shelf.content, half_an_hour) == Purged(0, 0)
+    done = await shelf.collect(grace=half_an_hour)
+    assert (done.swept, done.young) == (0, 2)
+    wall.ahead = -ahead  # steps, under one that runs
+    assert await purge_uploads(shelf.content, half_an_hour) == Purged(0, 0)
+    assert (await shelf.collect(grace=half_an_hour)).swept == 0
+    assert await purge_uploads(shelf.content, -60.0) == Purged(1, 5)
+    assert (await shelf.collect(grace=0.0)).swept == 2
+    await driver.aclose()
 
 
 @pytest.mark.slow
@@ -260,6 +436,71 @@ async def test_f20_referrers_that_are_pushed_at_once_are_all_listed(api: Api, ot
     for replica in (api, other):
         found = await replica.referrers(NAME, digest_of(subject))
         assert {entry["digest"] for entry in found} == {digest_of(body) for body in bodies}
+
+
+def has_condition(call: Call) -> bool:
+    return not call.headers.keys().isdisjoint(CONDITIONS)
+
+
+CONDITIONS = frozenset({"if-none-match", "if-match"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [LAYER, LARGE], ids=["small", "large"])
+async def test_f21_a_conflict_is_no_end(api: Api, other: Api, place: Place, data: bytes) -> None:
+    """409: somebody writes the same key at this moment. It is asked again, and in the end who is there decides."""
+    await api.push_blob(NAME, b"the probe is behind us")
+    conflict = Fault("answer", where=has_condition, status=409, code="ConditionalRequestConflict")
+    for times in (1, FOREVER):
+        place.relay.inject(replace(conflict, times=times))
+        await api.push_blob(NAME, data)
+        place.relay.clear()
+        await pulls(other, data)
+        place.server.client().delete_object(Bucket=place.bucket, Key=f"{place.root}/{stored_at(data)}")
+    assert place.open_uploads() == []
+
+
+@pytest.mark.slow
+async def test_f21_a_tag_with_a_condition_in_a_conflict(api: Api, other: Api, place: Place) -> None:
+    old = await api.push_image(NAME, "t", (LAYER,))
+    await api.push_blob(NAME, b"{}")
+    new = image(b"{}", annotations={"is": "new"})
+    headers = {"Content-Type": IMAGE, "If-Match": f'"{old}"'}
+    place.relay.inject(Fault("answer", where=has_condition, status=409, code="ConditionalRequestConflict"))
+    assert (await api.http.put(f"/v2/{NAME}/manifests/t", content=new, headers=headers)).status_code == 201
+    assert (await other.get(f"/v2/{NAME}/manifests/t")).content == new
+    assert (await api.http.put(f"/v2/{NAME}/manifests/t", content=new, headers=headers)).status_code == 412
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["ignores", "refuses"])
+async def test_f21_a_store_without_conditions(moto: S3Server, caplog: pytest.LogCaptureFixture, way: str) -> None:
+    """It writes whatever the condition, or answers 501 to each; the log says who may write then."""
+    without = CONDITIONS if way == "ignores" else frozenset[str]()
+    async with Relay(moto.endpoint, without=without) as relay:  # moto does not look at signatures
+        if way == "refuses":
+            relay.inject(Fault("answer", times=FOREVER, where=has_condition, status=501, code="NotImplemented"))
+        place = Place(moto, relay)
+        with quick_retries():
+            async with serving(config_of(place.through)) as api:
+                await one_writer(api, place)
+    [record] = [record for record in caplog.records if "conditional writes" in record.message]
+    assert "run one writing registry alone" in record.message
+
+
+async def one_writer(api: Api, place: Place) -> None:
+    """All goes as ever, conditions on tags too, which the registry looks at itself."""
+    for _ in range(2):
+        for data in (LAYER, LARGE):
+            assert (await put_blob(api, data)).status_code == 201
+            await pulls(api, data)
+    manifest = await api.push_image(NAME, "t", (LAYER,))
+    for condition, status in ((digest_of(b"another"), 412), (manifest, 201)):
+        headers = {"Content-Type": IMAGE, "If-Match": f'"{condition}"'}
+        body = image(b"{}", (LAYER,), annotations={"for": condition})
+        assert (await api.http.put(f"/v2/{NAME}/manifests/t", content=body, headers=headers)).status_code == status
+    assert (await api.http.delete(f"/v2/{NAME}/manifests/t")).status_code == 202
+    assert place.open_uploads() == []
 
 
 @pytest.mark.slow

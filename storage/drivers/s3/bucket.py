@@ -4,8 +4,8 @@ Rules:
 - Keys are the whole keys of objects; the driver has put rootdirectory before them.
 - Errors are those of storage.errors, translated in errors.py, around the iteration of bodies too: ObjectNotFound (404
   of a key), PreconditionFailed (412, and 409 of a conditional write), RangeNotSatisfiable (416), Unavailable for all
-  else (its text has no keys, hosts or secrets; the log line has what an operator needs); UploadGone for an upload id
-  that the store does not know.
+  else (its text has no keys, hosts or secrets; the log line has what an operator needs), NoConditions among it;
+  UploadGone for an upload id that the store does not know.
 - What is safe to repeat is repeated with jitter and a cap (503 SlowDown, 500, time-outs, resets). A condition that is
   refused at a repeat may have been met by our own first try: PerhapsOurs, and the caller compares.
 """
@@ -15,12 +15,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from storage.driver import CallSeen
-from storage.errors import PreconditionFailed
+from storage.errors import PreconditionFailed, Unavailable
 from storage.ranges import ByteRange
 
 
 class PerhapsOurs(PreconditionFailed):
     """A condition was refused to a repeated write: what stands there may be the first try, whose answer was lost."""
+
+
+class NoConditions(Unavailable):
+    """The store does not know conditions, and says so instead of ignoring them."""
+
+    def __init__(self) -> None:
+        super().__init__("the registry's storage refuses conditional requests")
 
 
 class UploadGone(Exception):
@@ -128,8 +135,10 @@ class Bucket(Protocol):
     ) -> Page:
         """ListObjectsV2: what starts with prefix (a plain string prefix of keys) and is > after."""
 
-    async def create_upload(self, key: str, *, checksums: bool = True) -> str:
+    async def create_upload(self, key: str, *, checksums: bool = True, alone: bool = False) -> str:
         """A repeated try may leave an upload of that key that nobody knows.
+
+        alone: the key is the caller's own, as that of a stage: then what such a try has left, and is empty, is aborted.
 
         checksums: every part will come with a CRC32, and complete_upload names them. Amazon takes CRC32 in parts only
         of uploads that were begun so, and then wants it of all: False for those that distribution may go on with. MinIO

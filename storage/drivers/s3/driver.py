@@ -127,6 +127,7 @@ class S3Driver(StorageDriver):
             return await self._bucket.put(whole, data)
         if not await self._probe.honoured():
             await self._check(whole, if_version)  # not atomic: the log has said so
+            return await self._bucket.put(whole, data)
         try:
             return await self._bucket.put(whole, data, if_absent=if_absent, if_match=if_version)
         except PerhapsOurs:
@@ -173,9 +174,10 @@ class S3Driver(StorageDriver):
         await self._finish(self._delete(self._keys.of(key), if_version))
 
     async def _delete(self, whole: str, if_version: str | None = None) -> None:
-        if if_version is not None and not await self._probe.honoured():
-            await self._check(whole, if_version)
         try:
+            if if_version is not None and not await self._probe.honoured():
+                await self._check(whole, if_version)
+                if_version = None
             await self._bucket.delete(whole, if_match=if_version)
         except ObjectNotFound:
             pass

@@ -15,7 +15,7 @@ from enum import Enum
 
 import aiohttp
 
-from storage.drivers.s3.bucket import UploadGone
+from storage.drivers.s3.bucket import NoConditions, UploadGone
 from storage.drivers.s3.xml import ErrorAnswer, Malformed
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, StorageFull, Unavailable
 
@@ -48,7 +48,6 @@ COMPLETE = Operation("CompleteMultipartUpload", "s3:PutObject")
 ABORT = Operation("AbortMultipartUpload", "s3:AbortMultipartUpload")
 LIST_PARTS = Operation("ListParts", "s3:ListMultipartUploadParts")
 LIST_UPLOADS = Operation("ListMultipartUploads", "s3:ListBucketMultipartUploads")
-PRESIGN = Operation("presign", "s3:GetObject")
 
 
 class Remedy(Enum):
@@ -82,6 +81,7 @@ _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion"})
 _CONDITION = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "OperationAborted"})
 _REPEAT_CODES = frozenset(
     {
+        "ConditionalRequestConflict",
         "IncompleteBody",
         "InternalError",
         "OperationAborted",
@@ -157,6 +157,8 @@ def _expected(fault: Fault, operation: Operation, key: str, conditional: bool) -
         return UploadGone()
     if fault.status == 412 or (conditional and fault.status == 409 and fault.code in _CONDITION | {""}):
         return PreconditionFailed()
+    if conditional and (fault.status == 501 or fault.code == "NotImplemented"):
+        return NoConditions()
     if fault.status == 404 and (fault.code in _ABSENT or (not fault.code and operation is HEAD)):
         return PreconditionFailed() if conditional and operation is PUT else ObjectNotFound(key)
     if fault.status == 416 or fault.code == "InvalidRange":

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 
-from storage.drivers.s3.bucket import Bucket
+from storage.drivers.s3.bucket import Bucket, NoConditions
 from storage.errors import ObjectNotFound, PreconditionFailed, Unavailable
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ class Probe:
                 await self._is_refused(key, b"2", if_absent=True),
                 await self._is_refused(key, b"3", if_match='"00000000000000000000000000000000"'),
             ]
+        except NoConditions:
+            return False
         finally:
             await self._bucket.delete(key)
         return all(answers[1:])
@@ -73,6 +75,6 @@ class Probe:
             log.info("the S3 store honours conditional writes: several registries may write")
         else:
             log.warning(
-                "the S3 store ignores conditional writes: run one writing registry alone, "
+                "the S3 store ignores or refuses conditional writes: run one writing registry alone, "
                 "or concurrent pushes of one tag may overwrite each other"
             )

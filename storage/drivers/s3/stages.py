@@ -83,7 +83,7 @@ class Stages:
         old = self._known.get(key)
         if old is not None:
             await self.abort(key)
-        id = await self._bucket.create_upload(key, checksums=False)
+        id = await self._bucket.create_upload(key, checksums=False, alone=True)
         self._ended.pop(key, None)
         self._remember(Growing(key, id, [], 0, await self._bucket.date()))
 
@@ -208,7 +208,7 @@ class Stages:
         if growing.id:
             await self._complete(growing)
         head = await self._read(key, size) if size < SMALLEST else b""
-        id = await self._bucket.create_upload(key, checksums=False)
+        id = await self._bucket.create_upload(key, checksums=False, alone=True)
         try:
             parts = [] if size < SMALLEST else await self._copier.parts(key, size, key, id)
             first = head + data if head else data

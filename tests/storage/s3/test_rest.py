@@ -608,6 +608,37 @@ async def test_uploads_are_listed_page_by_page() -> None:
     assert store.asked[1].query["upload-id-marker"] == "a"
 
 
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("lost", [True, False])
+async def test_what_a_lost_answer_has_begun_is_aborted_where_the_key_is_ours(alone: bool, lost: bool) -> None:
+    """But not where somebody has gone on with it, nor under a longer key."""
+    uploads = "".join(
+        f"<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>2026-11-22T10:00:00Z</Initiated></Upload>"
+        for key, id in (("k", "lost"), ("k", "new"), ("k", "another's"), ("k", "gone"), ("kk", "other"))
+    )
+    part = "<PartNumber>1</PartNumber><Size>1</Size><ETag>a</ETag><LastModified>2026-11-22T10:00:00Z</LastModified>"
+    tries = iter([DROP] if lost else [])
+
+    def reply(request: Captured) -> Reply:
+        if request.method == "POST":
+            created = Reply(
+                body=b"<InitiateMultipartUploadResult><UploadId>new</UploadId></InitiateMultipartUploadResult>"
+            )
+            return next(tries, created)
+        if request.query.get("uploadId") == "gone":
+            return fault(404, "NoSuchUpload")
+        if "uploadId" in request.query:
+            parts = f"<Part>{part}</Part>" if request.query["uploadId"] == "another's" else ""
+            return Reply(body=f"<ListPartsResult>{parts}</ListPartsResult>".encode())
+        return Reply(body=f"<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>".encode())
+
+    async with bucket_over(reply) as (bucket, store):
+        assert await bucket.create_upload("k", alone=alone) == "new"
+    aborted = [request.query["uploadId"] for request in store.asked if request.method == "DELETE"]
+    assert aborted == (["lost"] if alone and lost else [])
+    assert alone or not any(request.method == "GET" for request in store.asked)
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>welcome</html>", b"<Error/>"])
 async def test_an_answer_that_is_none(body: bytes) -> None:
     async with bucket_over([Reply(body=body)]) as (bucket, _):
