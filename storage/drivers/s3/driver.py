@@ -34,38 +34,25 @@ T = TypeVar("T")
 _SCRATCH = "docker/registry/v2/_moorage"
 """As storage/layout.py has it; distribution looks at nothing there."""
 
-_LOOK_AHEAD = 32 << 20
-
 _HASHING = 4
 """Threads for taps, which hash."""
 
 
 class S3Driver(StorageDriver):
-    """bucket: closed with the driver. scratch: the key of a folder for probes. redirects: are URLs offered?
+    """bucket: closed with the driver."""
 
-    lookahead: bytes of buffers for parts that are fetched ahead of readers, of all together; 0: none are.
-    """
-
+    offers_urls = True
     stages_are_hidden = True
     calls_are_dear = True
 
-    def __init__(
-        self,
-        settings: S3Settings,
-        bucket: Bucket,
-        *,
-        scratch: str = _SCRATCH,
-        redirects: bool = True,
-        lookahead: int = _LOOK_AHEAD,
-    ) -> None:
+    def __init__(self, settings: S3Settings, bucket: Bucket) -> None:
         self.name = f"s3 bucket {settings.bucket}"
-        self.offers_urls = redirects
         self._bucket = bucket
         self._keys = Keys(settings.rootdirectory)
         self._lister = Lister(bucket, self._keys)
         self._threads = Threads("s3", _HASHING)
-        self._ahead = LookAhead(lookahead)
-        self._probe = Probe(bucket, self._keys.of(scratch))
+        self._ahead = LookAhead()
+        self._probe = Probe(bucket, self._keys.of(_SCRATCH))
         self._copier = Copier(
             bucket,
             settings.multipartcopythresholdsize,
@@ -109,7 +96,7 @@ class S3Driver(StorageDriver):
         return await self._lister.folders_with(prefix, marker, hidden, after, limit)
 
     async def url(self, key: str, method: str, expires: float) -> str | None:
-        return await self._bucket.presign(self._keys.of(key), method, expires) if self.offers_urls else None
+        return await self._bucket.presign(self._keys.of(key), method, expires)
 
     async def now(self) -> float:
         return await self._bucket.date()

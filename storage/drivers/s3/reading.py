@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from storage.driver import CHUNK, ObjectReader
 from storage.drivers.s3.bucket import Body, Bucket
-from storage.drivers.s3.lookahead import PART, SPAN, LookAhead
+from storage.drivers.s3.lookahead import PART, SPAN, TRYING, LookAhead
 from storage.errors import ObjectNotFound, RangeNotSatisfiable, StorageError, Unavailable
 from storage.ranges import ByteRange
 
@@ -51,27 +51,31 @@ class S3Reader(ObjectReader):
         self._etag = body.head.etag
         self._body: Body | None = body
         self._shared = ahead
+        self._tries = len(body.span) >= TRYING
         self._ahead: deque[_Ahead] = deque()
         self._current: _Ahead | None = None
         self._closed = False
         self._counted = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        large = len(self.span) > _WORTH
-        if large and not self._counted:
+        if len(self.span) > _WORTH and not self._counted:
             self._shared.readers += 1
             self._counted = True
-        position, meter = self.span.start, _Meter(self._shared)
+        position, meter = self.span.start, _Meter(self._shared) if self._tries else None
         source = self._pieces()
         async with aclosing(source):
             while position < self.span.stop:
                 began = time.perf_counter()
                 chunk = await anext(source)
-                meter.waited += time.perf_counter() - began
                 position += len(chunk)
-                if large:
-                    meter.add(len(chunk))
+                if meter is not None:
+                    meter.add(len(chunk), time.perf_counter() - began)
                 yield chunk
+
+    @property
+    def _parts(self) -> int:
+        """That may be fetched ahead now."""
+        return self._shared.window.parts(self._shared.readers, tries=self._tries)
 
     async def _pieces(self) -> AsyncGenerator[bytes, None]:
         position, tries = self.span.start, _TRIES
@@ -100,7 +104,7 @@ class S3Reader(ObjectReader):
         try:
             async for chunk in body.chunks():
                 await asyncio.sleep(0)  # what is in memory already comes without a turn of the loop
-                if end - position > _WORTH and self._shared.parts:
+                if end - position > _WORTH and self._parts:
                     end = position + PART  # the window has opened: the rest comes in parts
                 if end < self.span.stop:
                     self._fetch_ahead(end)
@@ -132,7 +136,7 @@ class S3Reader(ObjectReader):
     def _fetch_ahead(self, position: int) -> None:
         """Start parts behind position, as far as the window and the buffers go."""
         position = self._ahead[-1].span.stop if self._ahead else position
-        while not self._closed and position < self.span.stop and len(self._ahead) < self._shared.parts:
+        while not self._closed and position < self.span.stop and len(self._ahead) < self._parts:
             buffer = self._shared.buffers.take()
             if buffer is None:
                 return
@@ -187,7 +191,7 @@ class S3Reader(ObjectReader):
         stop = self.span.stop
         if self._ahead:
             stop = self._ahead[0].span.start
-        elif stop - position > _WORTH and self._shared.parts:
+        elif stop - position > _WORTH and self._parts:
             stop = position + PART
         span = ByteRange(position, stop)
         try:
@@ -206,23 +210,34 @@ class S3Reader(ObjectReader):
 
 
 class _Meter:
-    """Tells the window of every span that was read in one way. waited: seconds for the store."""
+    """Tells the window of every span that was read in one way.
+
+    Behind a change what was fetched in the other way comes to its end, or what is ahead is being filled: not counted.
+    """
 
     def __init__(self, shared: LookAhead) -> None:
-        self.waited = 0.0
         self._shared = shared
-        self._start(shared.parts)
+        self._way = (0, 0)
+        self._start(0)
 
-    def add(self, size: int) -> None:
-        parts = self._shared.parts
-        if parts != self._parts or self._shared.readers != self._readers:
-            self._start(parts)
+    def add(self, size: int, waited: float) -> None:
+        """waited: seconds for the store."""
+        way = self._shared.window.parts(self._shared.readers), self._shared.readers
+        if way != self._way:
+            self._start(max(way[0], self._way[0]) * PART)
+            self._way = way
+        if self._left_out > 0:
+            self._left_out -= size
+            if self._left_out <= 0:
+                self._start(0)
+            return
         self._size += size
-        if self._size >= SPAN * (1 + parts // 2):
+        self._waited += waited
+        if self._size >= SPAN:
             now = time.perf_counter()
-            self._shared.window.record(parts, self._readers, self._size, now - self._began, self.waited, now)
-            self._start(self._shared.parts)
+            self._shared.window.record(*way, self._size, now - self._began, self._waited, now)
+            self._start(0)
 
-    def _start(self, parts: int) -> None:
-        self._parts, self._readers, self._size = parts, self._shared.readers, 0
-        self.waited, self._began = 0.0, time.perf_counter()
+    def _start(self, left_out: int) -> None:
+        self._left_out, self._size, self._waited = left_out, 0, 0.0
+        self._began = time.perf_counter()

@@ -1,17 +1,19 @@
 """Readers of S3: one GET, taken up again where it breaks, and never the bytes of another object."""
 
 import asyncio
+from itertools import cycle
 
 import pytest
 
 from storage.driver import CHUNK
 from storage.drivers.s3.driver import S3Driver
-from storage.drivers.s3.lookahead import PART, SPAN, Window
+from storage.drivers.s3.lookahead import PART, SAMPLES, SPAN, TRYING, LookAhead, Window
+from storage.drivers.s3.reading import S3Reader
 from storage.errors import RangeNotSatisfiable, Unavailable
 from storage.ranges import ByteRange, RangeRequest
 from storage.testing_tools import content, pattern
 from tests.s3.servers import S3Server
-from tests.storage.s3.conftest import SETTINGS, ServerStore
+from tests.storage.s3.conftest import ServerStore
 from tests.storage.s3.memorybucket import Fault, MemoryBucket
 
 DATA = pattern(3 * CHUNK)
@@ -118,7 +120,7 @@ def same(found: bytes, expected: bytes) -> bool:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """The window has learned that three parts ahead help."""
-    monkeypatch.setattr(Window, "parts", lambda self, readers: 3)
+    monkeypatch.setattr(Window, "parts", lambda self, readers, tries=True: 3)
 
 
 @pytest.mark.slow
@@ -165,21 +167,12 @@ async def test_parts_ahead_that_break_are_fetched_again(driver: S3Driver, bucket
 @pytest.mark.slow
 @pytest.mark.usefixtures("opened")
 async def test_memory_is_one_budget_for_all_readers(bucket: MemoryBucket) -> None:
-    driver = S3Driver(SETTINGS, bucket, lookahead=2 * PART)
-    bucket.store("root/a", LARGE)
-    contents = await asyncio.gather(*[content(await driver.open("a")) for _ in range(4)])
+    bucket.store("a", LARGE)
+    ahead = LookAhead(2 * PART)
+    readers = [S3Reader(bucket, "a", await bucket.get("a"), ahead) for _ in range(4)]
+    contents = await asyncio.gather(*[content(reader) for reader in readers])
     assert all(same(found, LARGE) for found in contents)
-    assert len(driver._ahead.buffers._free) == 2
-    await driver.aclose()
-
-
-@pytest.mark.usefixtures("opened")
-async def test_no_budget_means_one_stream(bucket: MemoryBucket) -> None:
-    driver = S3Driver(SETTINGS, bucket, lookahead=0)
-    bucket.store("root/a", LARGE)
-    assert same(await content(await driver.open("a")), LARGE)
-    assert bucket.verbs() == ["get"]
-    await driver.aclose()
+    assert len(ahead.buffers._free) == 2
 
 
 @pytest.mark.slow
@@ -221,11 +214,15 @@ def buffers_are_back(driver: S3Driver) -> bool:
 
 
 class Link:
-    """A store that gives so much a second to each connection, and so much to all. now: a clock of its own."""
+    """A store that gives so much a second to each connection, and so much to all. now: a clock of its own.
 
-    def __init__(self, each: float, together: float) -> None:
+    speeds: by which all rates are multiplied, span after span: others use the machine, too.
+    """
+
+    def __init__(self, each: float, together: float, speeds: tuple[float, ...] = (1.0,)) -> None:
         self.each, self.together, self.now = each, together, 0.0
         self.window = Window()
+        self._speeds = cycle(speeds)
 
     def read(self, spans: int, readers: int = 1, waited: float = 1.0) -> list[int]:
         """Rates are learned while spans are read; the parts of each."""
@@ -233,27 +230,55 @@ class Link:
         for _ in range(spans):
             parts = self.window.parts(readers)
             used.append(parts)
-            elapsed = SPAN / min(self.each * (parts + 1), self.together / readers)
+            elapsed = SPAN / min(self.each * (parts + 1), self.together / readers) / next(self._speeds)
             self.now += elapsed
             self.window.record(parts, readers, SPAN, elapsed, elapsed * waited, self.now)
         return used
 
 
+def turns(*parts: int) -> list[int]:
+    return [each for each in parts for _ in range(SAMPLES)]
+
+
 def test_the_window_opens_where_connections_are_capped() -> None:
-    assert Link(90e6, 1e9).read(12) == [0] * 2 + [1] * 2 + [3] * 2 + [7] * 6
+    assert Link(90e6, 1e9).read(16) == [*turns(0, 3, 0, 3, 7, 3), 7, 7, 7, 7]
 
 
 def test_the_window_stops_where_it_ends_to_help() -> None:
-    assert Link(90e6, 200e6).read(12) == [0] * 2 + [1] * 2 + [3] * 2 + [1] * 6
+    assert Link(90e6, 300e6).read(14) == [*turns(0, 3, 0, 3, 7), 3, 3, 3, 3]
 
 
 def test_the_window_stays_shut_where_one_stream_takes_all() -> None:
-    link = Link(800e6, 800e6)
-    assert link.read(100)[5:] == [0] * 95
+    assert Link(800e6, 800e6).read(100) == [*turns(0, 3), *[0] * 96]
+
+
+@pytest.mark.parametrize(("first", "then"), [(0.4, 1.0), (1.0, 0.4)])
+def test_what_speeds_up_by_itself_opens_no_window(first: float, then: float) -> None:
+    """A stream had the machine to share at first, and has it alone later; or the other way round."""
+    for spans in range(1, 12):
+        link = Link(800e6, 800e6, speeds=(first,) * spans + (then,) * 100)
+        assert 7 not in link.read(100), spans
+        assert link.window.parts(1) == 0, spans
 
 
 def test_the_window_is_not_opened_by_slow_clients() -> None:
     assert set(Link(90e6, 1e9).read(50, waited=0.2)) == {0}
+
+
+def test_a_client_that_is_overtaken_by_what_is_tried() -> None:
+    """It was waiting for the store, and is not any more: that counts for the wider window."""
+    link = Link(90e6, 300e6)
+    link.read(SAMPLES)
+    link.read(SAMPLES, waited=0.0)
+    assert link.read(SAMPLES + 1)[-1] == 3
+
+
+def test_only_readers_of_large_objects_try() -> None:
+    link = Link(90e6, 1e9)
+    link.read(SAMPLES)
+    assert (link.window.parts(1), link.window.parts(1, tries=False)) == (3, 0)
+    link.read(2 * SAMPLES)
+    assert link.window.parts(1, tries=False) == 3, "what has been found is for all"
 
 
 def test_many_readers_need_no_window() -> None:
@@ -262,6 +287,9 @@ def test_many_readers_need_no_window() -> None:
     assert max(link.read(50, readers=2)) == 3
     assert max(link.read(50)) == 7
     assert set(link.read(10, readers=16)) == {0}
+    link = Link(90e6, 10e9)
+    link.read(SAMPLES)
+    assert link.read(3, readers=4) == [1, 0, 0], "what is being tried is given up when others come"
 
 
 def test_what_was_learned_is_looked_at_again() -> None:
@@ -271,5 +299,28 @@ def test_what_was_learned_is_looked_at_again() -> None:
     link.now += 10_000
     assert link.read(40)[-1] == 0
     link.each = 90e6
+    link.together = 1e9
     link.now += 10_000
     assert link.read(40)[-1] == 7
+
+
+@pytest.mark.slow
+async def test_only_spans_that_were_read_in_one_way_count(driver: S3Driver, bucket: MemoryBucket) -> None:
+    """And only those of large objects. Behind a change three parts are left out, and at a start with three ahead."""
+    told: list[int] = []
+
+    class Told(Window):
+        def record(self, parts: int, readers: int, size: int, elapsed: float, waited: float, now: float) -> None:
+            assert SPAN <= size < SPAN + CHUNK
+            assert readers == 1
+            told.append(parts)
+            super().record(parts, readers, size, 1 / (1 + parts), 1.0, now)
+
+    driver._ahead.window = Told()
+    bucket.store("root/small", bytes(TRYING - 1))
+    bucket.store("root/large", bytes(TRYING))
+    for key, expected in (("small", []), ("large", [0, 0, 3]), ("large", [3, 0]), ("large", [0, 3, 3]), ("small", [])):
+        await content(await driver.open(key))
+        assert told == expected
+        told.clear()
+    assert buffers_are_back(driver)
