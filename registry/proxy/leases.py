@@ -2,12 +2,12 @@
 
     turn(key, done) ── lease free, or holder dead ──> Turn, leading: work, and keep what comes of it
                     ── done meanwhile ──────────────> None: it is in the store
-                    ── held, patience is over ──────> Turn, not leading: work for one's own clients, keep nothing
+                    ── held, patience is over ──────> Turn, not leading: work for one's own clients
 
 Rules:
 - A store that fails, or knows no conditions, keeps nobody from working: each replica then does all for itself.
-- Who has done the work beside a leader keeps what came of it only where the leader has gone without (`take_lead`). Who
-  has led once keeps it in any case: it is here, it is whole, and a successor has yet to get so far.
+- Who has done the work beside a leader leaves it to him to keep what comes of it, as long as he lives (`take_lead`),
+  and serves his own clients meanwhile. Who has led once keeps it in any case: a successor has yet to get so far.
 - Leases that were left by the killed are replaced by whoever wants the same, and swept by the next process that works.
 """
 
@@ -109,7 +109,7 @@ class Leases:
 class Turn:
     """Our part of a piece of work: `async with turn: ...`. Its lease is renewed meanwhile, and removed at the end.
 
-    leads: are we to keep what comes of it?
+    leads: are we to keep what comes of it, as far as is known?
     """
 
     def __init__(self, leases: Leases, key: str, done: Done) -> None:
@@ -140,17 +140,24 @@ class Turn:
         return self.leads
 
     async def take_lead(self) -> bool:
-        """Are we to keep what came of the work, which is done? If we have led once, or nobody does and it is not there.
+        """Are we to keep what came of the work, which is done? False: the leader has.
 
-        A leader who has not beaten since we began is dead.
+        Returns when that is certain: when he has kept it, has gone without or is dead. If we have led once: at once.
         """
-        if not self.leads:
-            try:
-                self.leads = await self._seize() is True
-            except Unavailable as exc:
-                log.debug("no lease to keep what was fetched: %s", exc)
-            self._begin()
-        return self.leads
+        try:
+            pauses = self._pauses()
+            while not self.leads:
+                taken = await self._seize()
+                if taken is None:
+                    return False
+                self.leads = taken
+                if not taken:
+                    await self._leases.sleep(next(pauses))
+        except Unavailable as exc:
+            log.warning("no lease can be had, so other replicas may keep the same: %s", exc)
+            self.leads = True
+        self._begin()
+        return True
 
     async def _seize(self) -> bool | None:
         """Take the lease if its holder has gone or is dead. False: he lives, or another one was quicker. None: done."""
@@ -180,7 +187,7 @@ class Turn:
             pause = min(pause * 1.5, 1.0, beat)
 
     def _begin(self) -> None:
-        if self._lease.held:
+        if self._lease.held and self._beating is None:
             self._beating = asyncio.create_task(self._beat(), name=f"beat {self._lease.key}")
 
     async def _beat(self) -> None:

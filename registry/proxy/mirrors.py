@@ -10,6 +10,7 @@ from registry.proxy.directory import Directory
 from registry.proxy.eviction import Bounds, Evictor
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
+from registry.proxy.leases import Leases
 from registry.proxy.pull_through import Cache, PullThrough
 from registry.proxy.repository import UpstreamRepository
 from registry.proxy.tally import Tally
@@ -27,6 +28,7 @@ class Mirrors:
 
     local: makes the repository of the cache.   fresh: seconds, as in StorageDriver.put_content.
     bounds: of the cache.   make: makes an upstream from its settings; tests have their own clocks.
+    waits: is what another replica fetches waited for, or fetched as well?
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Mirrors:
         *,
         fresh: float,
         bounds: Bounds | None = None,
+        waits: bool = True,
         make: Callable[[UpstreamConfig], Upstream] | None = None,
     ) -> None:
         self._configs = upstreams
@@ -47,7 +50,9 @@ class Mirrors:
         if bounds.recorded:
             fresh = min(fresh, bounds.grace / 2)  # what is old enough to be evicted is written anew
         uses = Uses(driver, bounds.recorded)
-        self._cache = Cache(driver, Fetches(driver, fresh=fresh), Freshness(), Once(), fresh, uses)
+        leases = Leases(driver, waits=waits) if driver.calls_are_dear else None  # others lock files (claim.py)
+        fetches = Fetches(driver, fresh=fresh, leases=leases)
+        self._cache = Cache(driver, fetches, Freshness(), Once(), fresh, uses, leases)
         make = make or partial(Upstream, trusts=Trusts())
         self.upstreams = [make(each) for each in upstreams]
         self.evictor = self._evictor(driver, bounds) if bounds.recorded else None
@@ -73,7 +78,8 @@ class Mirrors:
         age = cache.age if cache.age is not None else proxy.ttl if proxy.remoteurl else 0.0
         directory = Directory(configs, hosted, mirror=bool(proxy.remoteurl))
         bounds = Bounds.of(cache.size, age, cache.grace, driver)
-        return cls(configs, directory, driver, local, fresh=fresh, bounds=bounds)
+        waits = cache.followers == "wait"
+        return cls(configs, directory, driver, local, fresh=fresh, bounds=bounds, waits=waits)
 
     def _evictor(self, driver: StorageDriver, bounds: Bounds) -> Evictor:
         def tally(name: RepositoryName) -> Tally:

@@ -19,6 +19,7 @@ from typing import Any
 
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
+from registry.proxy.leases import Leases
 from registry.proxy.repository import UpstreamRepository
 from registry.proxy.uses import Uses
 from registry.stale import StaleManifest
@@ -61,7 +62,10 @@ _TOUCH = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What all repositories of a cache share. fresh: seconds, as in StorageDriver.put_content."""
+    """What all repositories of a cache share.
+
+    fresh: seconds, as in StorageDriver.put_content.   leases: None where no other replica has this store.
+    """
 
     driver: StorageDriver
     fetches: Fetches
@@ -69,6 +73,7 @@ class Cache:
     once: Once[tuple[RepositoryName, str], StoredManifest]
     fresh: float
     uses: Uses
+    leases: Leases | None = None
 
     def publishing(self, name: RepositoryName) -> Publishing:
         """Manifests are written in the order of a push, and come before their blobs."""
@@ -208,7 +213,7 @@ class PullThrough(RefuseWrites):
         try:
             head = await self._upstream.head_manifest(tag, f'"{cached.digest}"')
             if head is not None and head.digest != cached.digest:
-                return await self._fetch(tag)
+                return await self._fetch(tag, cached.digest)
         except UpstreamUnavailable as exc:
             return self._stale(cached, age, exc)
         except (ManifestUnknown, UpstreamDenied) as exc:
@@ -225,10 +230,27 @@ class PullThrough(RefuseWrites):
         log.warning("served from the cache, %d s old: %s", age, why, extra=extra)
         return StaleManifest(cached.digest, cached.media_type, cached.body, age, f"served from the cache: {why}")
 
-    async def _fetch(self, reference: Reference) -> StoredManifest:
-        """Raises ManifestUnknown; UpstreamDenied; UpstreamUnavailable."""
+    async def _fetch(self, reference: Reference, known: Digest | None = None) -> StoredManifest:
+        """known: what the tag named, in the cache. Raises ManifestUnknown; UpstreamDenied; UpstreamUnavailable."""
+        self._cache.freshness.check_missing(self.name, str(reference))
+        if self._cache.leases is None:
+            return await self._ask(reference)
+        # not for the load, which is small: Docker Hub counts manifests
+        key = layout.manifest_lease(self.name, reference)
+        return await self._cache.leases.once(
+            key, partial(self._kept_meanwhile, reference, known), partial(self._ask, reference)
+        )
+
+    async def _kept_meanwhile(self, reference: Reference, known: Digest | None) -> StoredManifest | None:
+        """By another replica."""
+        try:
+            found = await self._local.get_manifest(reference)
+        except ManifestUnknown:
+            return None
+        return found if found.digest != known else None
+
+    async def _ask(self, reference: Reference) -> StoredManifest:
         freshness = self._cache.freshness
-        freshness.check_missing(self.name, str(reference))
         try:
             manifest = await self._upstream.get_manifest(reference)
         except (ManifestUnknown, UpstreamDenied) as exc:

@@ -12,15 +12,19 @@ from tests.interop.peers import OURS, free_port, started, write_config
 
 @dataclass
 class Replica:
-    """storage: of its configuration. http: a client of it, which follows redirects; a new one after each start."""
+    """storage: of its configuration; more: other sections of it.
+
+    http: a client of it, which follows redirects; a new one after each start.
+    """
 
     folder: Path
     storage: dict[str, Any]
     port: int = field(default_factory=free_port)
     kills: int = 0
+    more: dict[str, Any] = field(default_factory=dict)
 
     def start(self) -> None:
-        config = write_config(self.folder, self.folder, self.port, storage=self.storage)
+        config = write_config(self.folder, self.folder, self.port, storage=self.storage, **self.more)
         with ExitStack() as stack:
             self._process = stack.enter_context(started(OURS, config, self.port, self.log))
             client = httpx.Client(
@@ -32,6 +36,10 @@ class Replica:
     @property
     def log(self) -> Path:
         return self.folder / f"replica-{self.port}.log"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL; returns when it is dead."""

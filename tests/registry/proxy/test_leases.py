@@ -90,14 +90,14 @@ class Replica:
         return await self.leases.turn(KEY, self.done)
 
     async def work(self, seconds: float) -> str:
-        """How it ended: found, kept, or dropped."""
+        """How it ended: found, kept, or left to another one."""
         turn = await self.turn()
         if turn is None:
             return "found"
         async with turn:
             await self.sleep(seconds)
             if not await turn.take_lead():
-                return "dropped"
+                return "left"
             await self.driver.put(BLOB, b"x")
             return "kept"
 
@@ -168,23 +168,27 @@ async def test_one_works_and_the_others_find(driver: MemoryDriver, time: Time, s
     assert await left(driver) == []
 
 
-async def test_beside_the_leader_nothing_is_kept(driver: MemoryDriver, time: Time, start: Start) -> None:
+async def test_who_goes_beside_the_leader_leaves_it_to_him(driver: MemoryDriver, time: Time, start: Start) -> None:
     leader, other = Replica(driver, time, waits=False), Replica(driver, time, waits=False)
     first, second = start(leader.work(30.0)), start(other.work(20.0))
-    await time.go(20.0)
-    assert second.result() == "dropped"
-    await time.go(10.0)
-    assert first.result() == "kept"
+    await time.go(29.9)
+    assert not second.done(), "what it has serves its own clients until then"
+    await time.go(1.2)
+    assert (first.result(), second.result()) == ("kept", "left")
     assert await left(driver) == []
 
 
 async def test_patience_ends(driver: MemoryDriver, time: Time, start: Start) -> None:
     leader, other = Replica(driver, time), Replica(driver, time)
-    first, second = start(leader.work(100.0)), start(other.work(1.0))
-    await time.go(TERMS.patience + 0.9)
-    assert not second.done()
+    first = start(leader.work(100.0))
+    await time.go(0.0)
+    waiting = start(other.turn())
+    await time.go(TERMS.patience - 0.1)
+    assert not waiting.done()
     await time.go(0.2)
-    assert second.result() == "dropped"
+    turn = waiting.result()
+    assert turn is not None
+    assert not turn.leads
     await time.go(90.0)
     assert first.result() == "kept"
 
@@ -398,5 +402,5 @@ async def test_random_fleets(seed: int, driver: MemoryDriver, time: Time, start:
         assert await replicas[0].done()
     if not harm:
         assert sorted(results) == ["found", "found", "found", "kept"]
-    assert results.count("kept") <= 1 + harm, "others may have lost their patience, and dropped what they had"
+    assert results.count("kept") <= 1 + harm, "others may have lost their patience, and left what they had"
     assert len(await left(driver)) <= sum(replica.dead for replica in replicas)

@@ -1,0 +1,235 @@
+"""A bucket as the cache of upstreams: what one replica has fetched serves all, and redirects lead to what is there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from registry.config import Config
+from registry.config.model import CacheConfig
+from registry.config.upstreams import UpstreamConfig
+from storage import layout
+from storage.digest import Digest
+from storage.names import parse_name
+from tests.api import IMAGE, INDEX, Api, descriptor, image, index
+from tests.registry.proxy import scripted as act
+from tests.registry.proxy.scripted import Exchange, Scripted, scripted, serve
+from tests.s3.registries import config_of, serving
+from tests.s3.servers import S3Server
+
+pytestmark = pytest.mark.slow
+
+NAME = "team/app"
+CONFIG = b'{"architecture": "amd64"}'
+LAYERS = (b"small", bytes(range(256)) * 2000, bytes(range(1, 252)) * 24_000)
+"""The last one is 5.7 MiB: an upload in parts."""
+
+Replica = Callable[..., Any]
+
+
+class Bucket:
+    """One test's folder in a bucket."""
+
+    def __init__(self, server: S3Server) -> None:
+        self.server = server
+        self.bucket, self.root = server.new_root()
+        self.parameters = server.parameters(self.bucket, self.root) | {"chunksize": 5 << 20}
+
+    def keys(self, folder: str = "") -> list[str]:
+        found = self.server.keys_of(self.bucket, f"{self.root}/{folder}")
+        return [key.removeprefix(f"{self.root}/") for key in found]
+
+    def delete(self, key: str) -> None:
+        self.server.client().delete_object(Bucket=self.bucket, Key=f"{self.root}/{key}")
+
+    def put(self, key: str, data: bytes) -> None:
+        self.server.client().put_object(Bucket=self.bucket, Key=f"{self.root}/{key}", Body=data)
+
+
+@pytest.fixture
+def bucket(seaweedfs: S3Server) -> Bucket:
+    return Bucket(seaweedfs)
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Scripted]:
+    async with scripted() as found:
+        yield found
+
+
+@pytest.fixture
+def replica(bucket: Bucket, hub: Scripted) -> Replica:
+    """Another registry on the bucket, which knows nothing but what is there."""
+
+    @asynccontextmanager
+    async def start(*, redirects: bool = False, ttl: float = 3600.0, followers: str = "wait") -> AsyncIterator[Api]:
+        config: Config = config_of(bucket.parameters, redirects=redirects, deletes=False)
+        upstream = UpstreamConfig(url=hub.url, name="hub", ttl=ttl, default=True)
+        config = replace(config, upstreams=(upstream,), cache=CacheConfig(followers=followers))
+        async with serving(config) as api:
+            yield api
+
+    return start
+
+
+def have(hub: Scripted, name: str = NAME) -> tuple[Digest, Digest]:
+    """An index `v1` with one image in it: their digests."""
+    for data in (CONFIG, *LAYERS):
+        hub.blob(name, data)
+    body = image(CONFIG, LAYERS)
+    digest = Digest.of(body)
+    hub.manifests[name, str(digest)] = body
+    whole = index(descriptor(body, IMAGE))
+    return hub.image(name, "v1", whole), digest
+
+
+async def pull(api: Api, name: str = NAME) -> None:
+    """As a client does: tag, image, blobs side by side. All bytes are compared."""
+    top = await api.get(f"/v2/{name}/manifests/v1")
+    assert (top.status_code, top.headers["Content-Type"]) == (200, INDEX), top.text
+    digest = top.json()["manifests"][0]["digest"]
+    found = await api.get(f"/v2/{name}/manifests/{digest}")
+    assert (found.status_code, found.content) == (200, image(CONFIG, LAYERS))
+    bodies = await asyncio.gather(*(api.get(f"/v2/{name}/blobs/{Digest.of(data)}") for data in (CONFIG, *LAYERS)))
+    assert [body.status_code for body in bodies] == [200] * 4
+    assert all(body.content == data for body, data in zip(bodies, (CONFIG, *LAYERS), strict=True))
+
+
+def gets(hub: Scripted) -> dict[str, int]:
+    """GETs by path, of those that are for content."""
+    paths = [seen.path for seen in hub.requests if seen.method == "GET"]
+    return {path: paths.count(path) for path in set(paths)}
+
+
+async def slow(exchange: Exchange) -> None:
+    """An upstream that takes its time: the others come meanwhile."""
+    await asyncio.sleep(0.2)
+    await serve(exchange)
+
+
+async def settled(bucket: Bucket) -> None:
+    """Leases are removed behind the answers."""
+    async with asyncio.timeout(30):
+        while bucket.keys(layout.LEASES):  # noqa: ASYNC110 - the bucket has no event
+            await asyncio.sleep(0.05)
+
+
+async def test_what_one_has_fetched_serves_all(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    have(hub)
+    async with replica() as first, replica() as second:
+        await pull(first)
+        await settled(bucket)
+        asked = len(hub.requests)
+        await pull(second)
+        part = await second.get(f"/v2/{NAME}/blobs/{Digest.of(LAYERS[2])}", Range="bytes=5900000-5900099")
+        assert (part.status_code, part.content) == (206, LAYERS[2][5900000:5900100])
+        assert [seen.target for seen in hub.requests[asked:]] == []
+    assert set(gets(hub).values()) == {1}
+
+
+async def test_a_restart_without_the_upstream(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    have(hub)
+    async with replica() as api:
+        await pull(api)
+        await settled(bucket)
+    hub.on("*", "/", act.reset())
+    async with replica(ttl=0.0) as api:
+        await pull(api)
+        stale = await api.get(f"/v2/{NAME}/manifests/v1")
+        assert stale.headers["Warning"].startswith("299 - ")
+
+
+async def test_another_repository_needs_no_download(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    have(hub)
+    have(hub, "team/other")
+    async with replica() as first:
+        await pull(first)
+        await settled(bucket)
+    async with replica() as second:
+        await pull(second, "team/other")
+    assert hub.count("GET", "/v2/team/other/blobs/") == 0
+    assert hub.count("HEAD", "/v2/team/other/blobs/") == 4
+
+
+async def test_a_redirect_only_to_what_is_there(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    """A cache has manifests whose blobs it lacks: they vouch for none."""
+    have(hub)
+    blob = f"/v2/{NAME}/blobs/{Digest.of(LAYERS[1])}"
+    async with replica(redirects=True) as api, replica(redirects=True) as other:
+        for each in (api, other):
+            digest = (await each.get(f"/v2/{NAME}/manifests/v1")).json()["manifests"][0]["digest"]
+            assert (await each.get(f"/v2/{NAME}/manifests/{digest}")).status_code == 200
+        assert (await other.http.head(blob)).status_code == 200
+        first = await api.get(blob)
+        assert (first.status_code, first.content) == (200, LAYERS[1])
+        await settled(bucket)
+        for each in (api, other):
+            told = await each.get(blob)
+            assert told.status_code == 307
+            async with httpx.AsyncClient(trust_env=False) as client:
+                assert (await client.get(told.headers["Location"])).content == LAYERS[1]
+        bucket.delete(layout.blob_data(Digest.of(LAYERS[1])))
+        for each in (other, api):
+            again = await each.get(blob)
+            assert again.status_code in (200, 307)
+            if again.status_code == 200:
+                assert again.content == LAYERS[1]
+                await settled(bucket)
+    assert hub.count("GET", blob) == 2
+
+
+async def test_what_is_damaged_is_fetched_again(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    """A PUT that died leaves an empty object in some stores."""
+    have(hub)
+    blob = f"/v2/{NAME}/blobs/{Digest.of(LAYERS[1])}"
+    for damage in (b"", b"shorter"):
+        bucket.put(layout.blob_data(Digest.of(LAYERS[1])), damage)
+        async with replica() as api, replica() as other:
+            for each in (api, other):
+                found = await each.get(blob)
+                assert (found.status_code, found.content) == (200, LAYERS[1])
+                await settled(bucket)
+        bucket.delete(layout.layer_link(parse_name(f"hub/{NAME}"), Digest.of(LAYERS[1])))
+    assert hub.count("GET", blob) == 2
+
+
+@pytest.mark.parametrize("followers", ["wait", "upstream"])
+async def test_asked_at_once(hub: Scripted, replica: Replica, bucket: Bucket, followers: str) -> None:
+    have(hub)
+    hub.on("GET", f"/v2/{NAME}/", slow)
+    async with replica(followers=followers) as first, replica(followers=followers) as second:
+        await asyncio.gather(*(pull(each) for each in (first, second) for _ in range(5)))
+        await settled(bucket)
+    counted = set(gets(hub).values())
+    assert counted == {1} if followers == "wait" else counted <= {1, 2}
+    blobs = [key for key in bucket.keys(layout.BLOBS) if key.endswith("/data")]
+    assert len(blobs) == 6
+
+
+async def test_a_tag_that_has_moved_is_fetched_by_one(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    have(hub)
+    async with replica(ttl=0.0) as first, replica(ttl=0.0) as second:
+        await pull(first)
+        await settled(bucket)
+        body = image(b"{}", annotations={"moved": "yes"})
+        digest = hub.image(NAME, "v1", body)
+        hub.requests.clear()
+        hub.on("GET", f"/v2/{NAME}/manifests/", slow)
+        answers = await asyncio.gather(*(each.get(f"/v2/{NAME}/manifests/v1") for each in (first, second)))
+        assert [answer.headers["Docker-Content-Digest"] for answer in answers] == [str(digest)] * 2
+        assert hub.count("GET", f"/v2/{NAME}/manifests/") == 1
+        await settled(bucket)
+
+
+async def test_what_the_upstream_lacks(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    """An error is told, and leaves no lease."""
+    async with replica() as api:
+        for path in (f"/v2/{NAME}/manifests/v1", f"/v2/{NAME}/blobs/{Digest.of(b'no such')}"):
+            assert (await api.get(path)).status_code == 404
+        hub.on("*", "/", act.status(503))
+        assert (await api.get(f"/v2/{NAME}/blobs/{Digest.of(b'nor such')}")).status_code == 503
+    await settled(bucket)
