@@ -140,6 +140,10 @@ class Health:
     async def live(self) -> Answer:
         return _answer({"live": True})
 
+    async def root(self) -> Answer:
+        """What distribution answers at `/`, which many balancers ask: nothing, with the status that clients get."""
+        return Answer(b"", "text/plain", 503 if self.failing() else 200)
+
     async def ready(self) -> Answer:
         """For anybody: no hosts, no paths."""
         return await self._readiness(lambda check: "fails")

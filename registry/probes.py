@@ -1,4 +1,4 @@
-"""What stands before the registry for its health's sake: `/livez` and `/readyz`, and 503 while a check has failed.
+"""What stands before the registry for its health's sake: `/livez`, `/readyz` and `/`, and 503 while a check has failed.
 
 Probes are outermost: load balancers ask every second, so that they need no login, have no line in the access log (but
 at level debug), no id and no trace. They are at the root, and below `http.prefix` for balancers that pass on nothing
@@ -25,7 +25,7 @@ class Probes:
 
     def __init__(self, app: ASGIApp, health: Health, prefix: str) -> None:
         self._app = app
-        self._pages: dict[str, Callable[[], Awaitable[Answer]]] = {}
+        self._pages: dict[str, Callable[[], Awaitable[Answer]]] = {"/": health.root}
         for place in ("", prefix):
             self._pages |= {f"{place}/livez": health.live, f"{place}/readyz": health.ready}
 

@@ -55,6 +55,17 @@ async def test_probes(config: Config) -> None:
         assert (await http.get("/v2/")).status_code == 200
 
 
+async def test_root_is_what_balancers_before_distribution_ask(config: Config, tmp_path: Path) -> None:
+    """The charts of registry:2 do, too."""
+    checks = HealthConfig(file=(FileCheckConfig(file=str(tmp_path), interval=0.001),))
+    for settings, status in ((config, 200), (replace(config, health=checks), 503)):
+        async with client(create_app(settings)) as http:
+            response = await http.get("/") if status == 200 else await answered(http, status, "/")
+            assert (response.status_code, response.content) == (status, b"")
+            assert (await http.head("/")).status_code == status
+            assert error_of(await http.put("/")) == ((404, "UNSUPPORTED") if status == 200 else (503, "UNAVAILABLE"))
+
+
 async def test_names_that_look_like_probes(config: Config) -> None:
     async with client(create_app(config)) as http:
         assert error_of(await http.get("/v2/livez/manifests/readyz")) == (404, "MANIFEST_UNKNOWN")
@@ -110,10 +121,10 @@ async def test_storage_that_does_not_answer(tmp_path: Path) -> None:
         (tmp_path / "away").rename(root)
 
 
-async def answered(http: httpx.AsyncClient, status: int) -> httpx.Response:
+async def answered(http: httpx.AsyncClient, status: int, path: str = "/v2/") -> httpx.Response:
     """The first answer of that status."""
     for _ in range(10_000):
-        response = await http.get("/v2/")
+        response = await http.get(path)
         if response.status_code == status:
             return response
         await asyncio.sleep(0.001)  # httpx alone never lets the loop turn

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from registry.auth import Htpasswd
 from registry.config import Config, Loaded, load
 from registry.reload import Reloader, changes
 from registry.tls import server_context
@@ -208,6 +209,32 @@ def test_another_path_of_the_certificate(settings: Settings, tmp_path: Path) -> 
     other.swap(trustme.CA())
     assert reload(context)
     assert accepts(context, other.authority)
+
+
+# What needs no signal.
+
+
+def test_f40_users_are_swapped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As Kubernetes swaps a mounted Secret, to one that is broken, too."""
+    one, other = ("$2y$05$" + letter * 53 for letter in "ab")
+
+    def swap(name: str, content: str) -> None:
+        made = tmp_path / name
+        made.mkdir()
+        (made / "htpasswd").write_text(content)
+        (tmp_path / "new").symlink_to(made)
+        (tmp_path / "new").rename(tmp_path / "..data")
+
+    swap("1", f"me:{one}\n")
+    users = Htpasswd(tmp_path / "..data" / "htpasswd")
+    assert users.hash_of("me") == one.encode()
+    swap("2", f"me:{other}\n")
+    assert users.hash_of("me") == other.encode()
+    swap("3", "nonsense\n")
+    assert users.hash_of("me") == other.encode()
+    assert "the htpasswd file is broken, going on with what it said before" in caplog.text
+    swap("4", f"you:{one}\n")
+    assert (users.hash_of("me"), users.hash_of("you")) == (None, one.encode())
 
 
 # Real processes.
