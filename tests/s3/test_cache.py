@@ -19,6 +19,7 @@ from tests.api import IMAGE, INDEX, Api, descriptor, image, index
 from tests.registry.proxy import scripted as act
 from tests.registry.proxy.scripted import Exchange, Scripted, scripted, serve
 from tests.s3.registries import config_of, serving
+from tests.s3.relay import Relay
 from tests.s3.servers import S3Server
 
 pytestmark = pytest.mark.slow
@@ -66,8 +67,11 @@ def replica(bucket: Bucket, hub: Scripted) -> Replica:
     """Another registry on the bucket, which knows nothing but what is there."""
 
     @asynccontextmanager
-    async def start(*, redirects: bool = False, ttl: float = 3600.0, followers: str = "wait") -> AsyncIterator[Api]:
-        config: Config = config_of(bucket.parameters, redirects=redirects, deletes=False)
+    async def start(
+        *, redirects: bool = False, ttl: float = 3600.0, followers: str = "wait", endpoint: str = ""
+    ) -> AsyncIterator[Api]:
+        through = {"regionendpoint": endpoint} if endpoint else {}
+        config: Config = config_of(bucket.parameters | through, redirects=redirects, deletes=False)
         upstream = UpstreamConfig(url=hub.url, name="hub", ttl=ttl, default=True)
         config = replace(config, upstreams=(upstream,), cache=CacheConfig(followers=followers))
         async with serving(config) as api:
@@ -233,3 +237,26 @@ async def test_what_the_upstream_lacks(hub: Scripted, replica: Replica, bucket: 
         hub.on("*", "/", act.status(503))
         assert (await api.get(f"/v2/{NAME}/blobs/{Digest.of(b'nor such')}")).status_code == 503
     await settled(bucket)
+
+
+async def test_what_a_turn_costs(hub: Scripted, replica: Replica, bucket: Bucket) -> None:
+    """A PUT, a HEAD and a DELETE for a blob that is fetched; nothing for one that is cached. docs/proxy.md says so."""
+    have(hub)
+    async with Relay(bucket.server.endpoint) as relay, replica(endpoint=relay.endpoint) as api:
+        await api.get(f"/v2/{NAME}/blobs/{Digest.of(LAYERS[0])}")
+        while not relay.counts()["ListObjectsV2"]:  # noqa: ASYNC110 - the one of a process, behind its first answer
+            await asyncio.sleep(0.01)
+        cold, warm = Digest.of(LAYERS[1]), Digest.of(LAYERS[0])
+        with relay.counting() as calls:
+            await api.get(f"/v2/{NAME}/blobs/{cold}")
+            await settled(bucket)
+        data, lease = layout.blob_data(cold), layout.blob_lease(cold)
+        made = [(call.operation, call.key.removeprefix(f"{bucket.root}/")) for call in calls]
+        assert [operation for operation, key in made if key == lease] == ["PutObject", "DeleteObject"]
+        assert [operation for operation, key in made if key == data] == [
+            *("GetObject", "HeadObject", "HeadObject", "PutObject")
+        ]
+        assert len(made) == 8, f"the link is read and written besides: {made}"
+        with relay.counting() as calls:
+            await api.get(f"/v2/{NAME}/blobs/{warm}")
+        assert [call.operation for call in calls] == ["GetObject", "GetObject"]
