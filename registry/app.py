@@ -33,6 +33,7 @@ from registry.errors import RegistryError, respond
 from registry.health import Health
 from registry.middleware import AccessLog, ResponseHeaders
 from registry.probes import Gate, Probes, add_pages
+from registry.proxy.eviction import Bounds
 from registry.request_ids import RequestIds
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
@@ -41,6 +42,7 @@ from registry.tracing import traced
 from registry.urls import Urls
 from storage import layout
 from storage.content import ContentStore
+from storage.driver import StorageDriver
 from storage.errors import ObjectNotFound, StorageError
 from storage.names import RepositoryName
 from storage.purge import purge_uploads
@@ -80,7 +82,7 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
         thrift=_thrift(config),
         url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
-        grace=0.0 if config.storage.maintenance.readonly.enabled else config.garbage.grace,
+        grace=_grace(config, driver),
     )
     mirrors = make_mirrors(content, config)
     services = Services(
@@ -193,6 +195,14 @@ def _thrift(config: Config) -> Thrift:
     if deletes and not read_only:
         linkttl = 0.0  # the workers that have not deleted must know as well
     return Thrift(linkttl=linkttl, read_only=read_only, deletes=deletes, shareable=config.uploads.shareable)
+
+
+def _grace(config: Config, driver: StorageDriver) -> float:
+    """For which a push renews what it finds, so that neither a collector nor the bounds of a cache take it away."""
+    if config.storage.maintenance.readonly.enabled:
+        return 0.0
+    graces = config.garbage.grace, Bounds.of(config.cache, config.proxy, driver).recorded
+    return min(filter(None, graces), default=0.0)
 
 
 def _authenticator(config: Config) -> Authenticator | None:

@@ -23,7 +23,6 @@ def apply(config: model.Config, origins: Mapping[str, str]) -> tuple[model.Confi
     _auth(config.auth, origins)
     _upstreams(config, origins)
     warnings = [*_tls(config.http.tls, origins), *_urls(config.http, origins), *_linkttl(config, origins)]
-    warnings += _cache(config, origins)
     validation, more = _validation(config.validation, origins)
     return replace(config, validation=validation), [*warnings, *more]
 
@@ -140,12 +139,6 @@ def _linkttl(config: model.Config, origins: Mapping[str, str]) -> Iterator[str]:
     if config.cache.linkttl and storage.delete.enabled and not storage.maintenance.readonly.enabled:
         origin = _origin(origins, "cache.linkttl")
         yield f"cache.linkttl has no effect: with storage.delete.enabled a delete has to hold at once ({origin})"
-
-
-def _cache(config: model.Config, origins: Mapping[str, str]) -> Iterator[str]:
-    for name in ("size", "age", "grace"):
-        if getattr(config.cache, name) and not config.proxy.remoteurl and not config.upstreams:
-            yield f"cache.{name} has no effect: there are no upstreams ({_origin(origins, f'cache.{name}')})"
 
 
 def _validation(found: model.ValidationConfig, origins: Mapping[str, str]) -> tuple[model.ValidationConfig, list[str]]:

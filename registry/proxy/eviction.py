@@ -24,6 +24,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 
+from registry.config.model import CacheConfig
+from registry.config.upstreams import ProxyConfig
 from registry.proxy.tally import Tally
 from storage import layout
 from storage.digest import Digest
@@ -66,8 +68,9 @@ class Bounds:
     grace: float = _CHEAP
 
     @classmethod
-    def of(cls, size: int, age: float, grace: float | None, driver: StorageDriver) -> "Bounds":
-        return cls(size, age, grace or (_DEAR if driver.calls_are_dear else _CHEAP))
+    def of(cls, cache: CacheConfig, proxy: ProxyConfig, driver: StorageDriver) -> "Bounds":
+        age = cache.age if cache.age is not None else proxy.ttl if proxy.remoteurl else 0.0
+        return cls(cache.size, age, cache.grace or (_DEAR if driver.calls_are_dear else _CHEAP))
 
     @property
     def recorded(self) -> float:

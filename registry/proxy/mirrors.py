@@ -75,9 +75,8 @@ class Mirrors:
             configs = upstreams
         if not configs:
             return None
-        age = cache.age if cache.age is not None else proxy.ttl if proxy.remoteurl else 0.0
         directory = Directory(configs, hosted, mirror=bool(proxy.remoteurl))
-        bounds = Bounds.of(cache.size, age, cache.grace, driver)
+        bounds = Bounds.of(cache, proxy, driver)
         waits = cache.followers == "wait"
         return cls(configs, directory, driver, local, fresh=fresh, bounds=bounds, waits=waits)
 

@@ -15,6 +15,9 @@ What may be cut off, and when:
   process remembers for another quarter that they are: so for half of the grace from a manifest's last pull, a blob's
   last read or redirect, it goes nowhere. This is the time that a download which has begun, or a presigned URL that was
   given away, has on a store where an object that is deleted cannot be read to its end. On a filesystem it can.
+- A push to a hosted repository that finds a blob of the cache (a HEAD, a mount, an upload of the same bytes) renews it
+  as it does against a collector, within the same `grace`: registry/app.py sees to that. What is older than the grace
+  when it is swept is therefore another version by then, and stays; and once a hosted link is there, that keeps it.
 - A blob that nobody has needed for longer may be asked for between the last look at its links and its delete. That is
   one call to the store. Who has opened it on S3 in that moment is cut off, and fetches it anew at the next try.
 

@@ -141,7 +141,7 @@ async def test_of_two_replicas_one_works(driver: StorageDriver, place: tuple[str
     both = [
         Evictor(
             Later(each, calls),
-            Bounds.of(2 * LAYER, 0.0, None, driver),
+            Bounds(2 * LAYER, 0.0, GRACE),
             caches=caches,
             fetched=int,
             tally=lambda name: Tally(),

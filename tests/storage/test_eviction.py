@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage import layout
+from storage.content import ContentStore
 from storage.digest import Digest
 from storage.driver import StorageDriver
 from storage.drivers.filesystem import FilesystemDriver
@@ -294,6 +295,34 @@ async def test_an_image_that_is_fetched_again_meanwhile_keeps_its_blobs(shelf: S
 
     await evict(Shelf(Spied(shelf.driver, before)), room=0)
     assert await left(shelf, *images) == [True, False, False]
+
+
+@pytest.mark.parametrize("verb", ["head", "delete"])
+@pytest.mark.parametrize("way", ["mount", "upload", "head"])
+async def test_a_push_that_finds_what_is_being_swept_keeps_it(shelf: Shelf, verb: str, way: str) -> None:
+    """In the last moment: before the last look at the blob, and before its delete by version."""
+    await three(shelf)
+    pushed = layer("one")
+    data, client = layout.blob_data(Digest.of(pushed)), Shelf(shelf.driver)
+    client.content = ContentStore(shelf.driver, grace=GRACE)
+    team = client.content.repository(TEAM)
+    done = False
+
+    async def before(at: str, key: str) -> None:
+        nonlocal done
+        if (at, key) != (verb, data) or done:
+            return
+        done = True
+        if way == "mount":
+            await team.mount_blob(Digest.of(pushed), HUB)
+        elif way == "upload":
+            await client.blob(TEAM, pushed)
+        else:
+            await client.content.repository(HUB).stat_blob(Digest.of(pushed))
+
+    await evict(Shelf(Spied(shelf.driver, before)), room=0)
+    assert done
+    assert await shelf.has(HUB if way == "head" else TEAM, pushed)
 
 
 class Killed(BaseException):

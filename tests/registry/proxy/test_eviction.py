@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import httpx
 import pytest
 
 from registry.app import create_app
-from registry.config import Config, load
-from registry.config.model import CacheConfig, StorageConfig
+from registry.config import Config
+from registry.config.model import CacheConfig, GarbageConfig, StorageConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig
 from registry.lifespan import lifespan
 from registry.proxy.directory import Directory
@@ -24,6 +25,7 @@ from registry.proxy.mirrors import Mirrors
 from registry.proxy.tally import Tally
 from registry.proxy.uses import Uses
 from storage import layout
+from storage.content import ContentStore
 from storage.digest import Digest
 from storage.driver import StorageDriver
 from storage.drivers.filesystem import FilesystemDriver
@@ -269,10 +271,11 @@ def test_records_never_look_alike() -> None:
 
 
 def test_the_grace_is_as_the_store_needs_it() -> None:
-    assert Bounds.of(1, 0.0, None, MemoryDriver()).grace == 600
-    assert Bounds.of(1, 0.0, None, DearMemory()).grace == 8 * 3600
-    assert Bounds.of(1, 0.0, 7.0, DearMemory()).grace == 7
-    assert Bounds.of(0, 0.0, 7.0, DearMemory()).recorded == 0
+    of = partial(Bounds.of, proxy=ProxyConfig())
+    assert of(CacheConfig(size=1), driver=MemoryDriver()).grace == 600
+    assert of(CacheConfig(size=1), driver=DearMemory()).grace == 8 * 3600
+    assert of(CacheConfig(size=1, grace=7.0), driver=DearMemory()).grace == 7
+    assert of(CacheConfig(grace=7.0), driver=DearMemory()).recorded == 0
     assert Bounds(age=1.0, grace=5.0).unused == 5
 
 
@@ -376,14 +379,30 @@ async def test_settings(proxy: dict[str, Any], cache: dict[str, Any], bounds: Bo
     await made.aclose()
 
 
-def test_bounds_without_upstreams_are_told_to_have_no_effect(tmp_path: Path) -> None:
-    (tmp_path / "config.yml").write_text("version: 0.1\ncache: {size: 50GiB, age: 24h}\n")
-    loaded = load(tmp_path / "config.yml", {})
-    assert loaded.config.cache.size == 50 << 30
-    assert [line.partition(" (")[0] for line in loaded.warnings] == [
-        "cache.size has no effect: there are no upstreams",
-        "cache.age has no effect: there are no upstreams",
-    ]
+@pytest.mark.parametrize(
+    ("settings", "renewed"),
+    [
+        ({}, 6 * 3600.0),
+        ({"cache": CacheConfig(size=1)}, 150.0),
+        ({"cache": CacheConfig(age=1.0, grace=60.0)}, 15.0),
+        ({"cache": CacheConfig(size=1, grace=3 * DAY)}, 6 * 3600.0),
+        ({"cache": CacheConfig(size=1), "garbage": GarbageConfig(grace=0.0)}, 150.0),
+        ({"proxy": ProxyConfig(remoteurl="http://127.0.0.1:1")}, 150.0),
+    ],
+)
+async def test_pushes_renew_what_they_find_before_the_bounds_of_the_cache_could_take_it(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], renewed: float
+) -> None:
+    """Also where the registry itself has no upstreams: the store may be that of one that has."""
+    made: list[ContentStore] = []
+
+    def remember(content: ContentStore, *_: object) -> None:
+        made.append(content)
+
+    monkeypatch.setattr("registry.app.make_mirrors", remember)
+    create_app(Config(storage=StorageConfig(driver="inmemory", parameters={}), **settings))
+    assert made[0].renewals.fresh == renewed
+    await made[0].aclose()
 
 
 # Over HTTP
