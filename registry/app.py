@@ -95,6 +95,8 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
     )
     health, debug = health_of(config, partial(_ask_something, content)), Debug()
     add_pages(debug, health)
+    if mirrors is not None:
+        mirrors.add_page(debug)
     app = Starlette(
         exception_handlers={
             StorageError: respond,

@@ -30,12 +30,17 @@ examples:
   registry serve --workers auto config.yml          one process for each core, on one port
   registry garbage-collect config.yml               free the space of what was deleted
   registry doctor config.yml                        look for damage in the store
+  registry upstreams config.yml                     whether a cache can reach its upstreams
+  registry prefetch config.yml alpine:3             fetch images into a cache beforehand
   registry check-config config.yml                  what holds, and where it came from
 """
 CONFIG_HELP = "a config.yml as distribution has it; default: REGISTRY_CONFIGURATION_PATH, else built-in settings"
 
 MOST_WORKERS = 256
 """A typing mistake shall not fill the machine."""
+
+MOST_PARALLEL = 64
+"""More help no upstream, and many would count them as an attack."""
 
 
 def main(argv: Sequence[str] | None = None, *, settle: "Callable[[Loaded], None] | None" = None) -> int:
@@ -128,6 +133,33 @@ def doctor(options: argparse.Namespace) -> int:
         raise Refusal(str(exc), command.COULD_NOT_LOOK) from exc
     with _explaining(loaded, command.COULD_NOT_LOOK):
         return command.run(loaded.config, options)
+
+
+def upstreams(options: argparse.Namespace) -> int:
+    """0: all can be used. 1: one cannot. 2: could not ask."""
+    return _on_upstreams(options, "upstreams")
+
+
+def prefetch(options: argparse.Namespace) -> int:
+    """0: all is cached. 1: an image is not. 2: could not begin."""
+    return _on_upstreams(options, "prefetch")
+
+
+def _on_upstreams(options: argparse.Namespace, name: str) -> int:
+    from importlib import import_module
+
+    try:
+        loaded = _load_for_work(options)
+    except Refusal as exc:
+        raise Refusal(str(exc), 2) from exc
+    with _explaining(loaded, 2):
+        try:
+            command = import_module(f"registry.commands.{name}")
+        except ModuleNotFoundError as exc:
+            how = f"needs packages that are missing: pip install 'moorage[proxy]' ({exc})"
+            raise Refusal(f"{name}: {how}", 2) from exc
+        status: int = command.run(loaded.config, options)
+        return status
 
 
 def healthcheck(options: argparse.Namespace) -> int:
@@ -331,6 +363,42 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", metavar="DIGEST", help="only say who needs this blob or manifest")
 
 
+def _upstreams_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _prefetch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the config.yml of the registry")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="as clients write it: alpine, ghcr.io/team/app:v1")
+    parser.add_argument(
+        "--platform",
+        action="append",
+        type=_platform,
+        metavar="OS/ARCH",
+        help="of an index only the images for this one; may be repeated; default: the upstream's platforms, else all",
+    )
+    parser.add_argument("--file", metavar="LIST", help="a file with the name of an image in each line; - is stdin")
+    parser.add_argument(
+        "--parallel", type=_parallel, default=4, metavar="N", help="blobs that are fetched side by side; default: 4"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _platform(text: str) -> str:
+    from registry.config.upstreams import PLATFORM
+
+    if PLATFORM.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(f"expected a platform such as linux/amd64, found {text!r}")
+
+
+def _parallel(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= MOST_PARALLEL:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number from 1 to {MOST_PARALLEL}, found {text!r}")
+
+
 def _duration(text: str) -> float:
     from registry.config.tree import STR, Scalar
     from registry.config.values import Wrong, duration
@@ -387,6 +455,25 @@ COMMANDS = (
             f"registry doctor --explain sha256:{'0' * 64} config.yml",
         ),
         _doctor_arguments,
+    ),
+    Command(
+        "upstreams",
+        upstreams,
+        "ask the upstreams of a cache: reachable, logged in as whom, pulls left; exit code 1 where one cannot be used",
+        ("registry upstreams config.yml", "registry upstreams --json config.yml"),
+        _upstreams_arguments,
+    ),
+    Command(
+        "prefetch",
+        prefetch,
+        "fetch images into the cache: exit code 0 all are there, 1 one is not, 2 could not begin",
+        (
+            "registry prefetch config.yml alpine:3 ghcr.io/team/app:v1",
+            "registry prefetch --platform linux/amd64 --platform linux/arm64 config.yml postgres:17",
+            "registry prefetch --file images.txt config.yml",
+            "kubectl get pods -A -o jsonpath='{..image}' | tr ' ' '\\n' | registry prefetch --file - config.yml",
+        ),
+        _prefetch_arguments,
     ),
     Command(
         "healthcheck",

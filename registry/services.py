@@ -84,6 +84,12 @@ class Call:
     def is_head(self) -> bool:
         return self.request.method == "HEAD"
 
+    @property
+    def upstream(self) -> dict[str, str]:
+        """The part of a query that says whose repository of that name is meant: a link to the next page keeps it."""
+        ns = self.query.get("ns")
+        return {} if ns is None else {"ns": ns}
+
     async def session(self) -> UploadSession:
         """The upload session that the client's Location names. Raises UploadUnknown."""
         return upload_state.decode(

@@ -26,9 +26,12 @@ class Progress(Watcher):
         self._terminal = self._stream.isatty()
         self._clock = clock
         self._what, self._total, self._done, self._shown = "", 0, 0, 0.0
+        self._text: Callable[[int], str] = str
 
-    def phase(self, what: str, total: int | None = None) -> None:
+    def phase(self, what: str, total: int | None = None, text: Callable[[int], str] = str) -> None:
+        """text: how a number is written."""
         self.clear()
+        self._text = text
         self._what, self._total, self._done, self._shown = what, total or 0, 0, self._clock()
 
     def step(self, count: int = 1) -> None:
@@ -52,9 +55,10 @@ class Progress(Watcher):
 
     def _line(self) -> str:
         if not self._total:
-            return f"{self._what} {self._done}"
+            return f"{self._what} {self._numbers()}"
         full = _WIDTH * min(self._done, self._total) // self._total
         return f"{self._what} [{'#' * full}{'.' * (_WIDTH - full)}] {self._numbers()}"
 
     def _numbers(self) -> str:
-        return f"{self._done} of {self._total}" if self._total else str(self._done)
+        done = self._text(self._done)
+        return f"{done} of {self._text(self._total)}" if self._total else done

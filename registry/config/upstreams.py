@@ -25,7 +25,7 @@ HUB = "registry-1.docker.io"
 HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry.hub.docker.com", HUB})
 """Hosts that people write for Docker Hub; only the last one is a registry."""
 
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
+PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?")
 _COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -217,7 +217,7 @@ def _check_lists(each: UpstreamConfig, here: str) -> None:
         except ValueError as exc:
             raise ConfigError(f"{here}.realms.{number}", f"is not a host or URL: {exc}") from None
     for number, platform in enumerate(each.platforms):
-        if not _PLATFORM.fullmatch(platform):
+        if not PLATFORM.fullmatch(platform):
             raise ConfigError(f"{here}.platforms.{number}", f"{platform!r} is not a platform such as linux/amd64")
     _check_patterns(each.allow, f"{here}.allow")
     _check_patterns(each.deny, f"{here}.deny")

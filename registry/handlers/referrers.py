@@ -28,7 +28,7 @@ async def list_referrers(call: Call) -> Response:
     page, last = _page(found, call.query.get("last") or "")
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted else {}
     if last is not None:
-        query = {"artifactType": wanted, "last": last} if wanted else {"last": last}
+        query = {**({"artifactType": wanted} if wanted else {}), "last": last, **call.upstream}
         headers["Link"] = format_link(call.services.urls.referrers(call.name, subject, **query))
     return _index(page, headers)
 

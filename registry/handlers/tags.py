@@ -16,5 +16,6 @@ async def list_tags(call: Call) -> Response:
     names = page.names if limit else []
     headers = {"Content-Type": "application/json"}
     if names and page.more:
-        headers["Link"] = format_link(call.services.urls.tags(call.name, n=limit, last=names[-1]))
+        url = call.services.urls.tags(call.name, n=limit, last=names[-1], **call.upstream)
+        headers["Link"] = format_link(url)
     return Response(json.dumps({"name": call.name, "tags": names}).encode("ascii"), headers=headers)

@@ -6,6 +6,7 @@ looks where they lead), keeps no cookie, and decodes nothing. httpx's errors end
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -93,6 +94,21 @@ class Asker:
                     return await _read(response, limit, arrived)
             except TimeoutError as exc:
                 raise UpstreamTimeout(SLOW) from exc
+
+    async def greet(self, url: str) -> float | None:
+        """Connect to the upstream itself, and wait for an answer of whatever status.
+
+        Returns when its certificate expires, in seconds since 1970; None where there is none, or nobody checks it.
+        Raises UpstreamUnavailable, UpstreamTimeout.
+        """
+        with translated():
+            try:
+                async with asyncio.timeout(self._deadlines.first_byte), self._own.stream("GET", url) as response:
+                    tls: ssl.SSLObject | None = response.extensions["network_stream"].get_extra_info("ssl_object")
+            except TimeoutError as exc:
+                raise UpstreamTimeout(SLOW) from exc
+        until = ((tls and tls.getpeercert()) or {}).get("notAfter")
+        return ssl.cert_time_to_seconds(until) if isinstance(until, str) else None
 
     async def aclose(self) -> None:
         """Idempotent."""

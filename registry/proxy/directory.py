@@ -39,7 +39,7 @@ class Directory:
         self._hosted = parse_patterns(hosted)
         self._hosts_all = not hosted and self._default is None
         self._called = {alias: n for n, each in enumerate(upstreams) for alias in _aliases(each)}
-        self._folders = [re.sub(":", "_", each.called) for each in upstreams]
+        self._folders = [folder_of(each) for each in upstreams]
         self._prefixes = {} if mirror else {re.sub(":", "_", alias): n for alias, n in self._called.items()}
 
     def find(self, name: RepositoryName, ns: str | None) -> Place | None:
@@ -77,6 +77,11 @@ class Directory:
             name = RepositoryName(f"library/{name}")
         local = name if self._mirror else parse_name(f"{self._folders[number]}/{name}")
         return Place(number, name, local)
+
+
+def folder_of(upstream: UpstreamConfig) -> str:
+    """Below which its repositories are in the cache."""
+    return upstream.called.replace(":", "_")
 
 
 def _aliases(upstream: UpstreamConfig) -> set[str]:

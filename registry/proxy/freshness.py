@@ -21,7 +21,8 @@ MISSING_FOR = 15.0
 """Seconds: long enough to make one question of a fleet's typing error, short enough for who has just pushed."""
 
 LISTED_FOR = 15.0
-"""Seconds for which a list of tags is not fetched again: a client that reads it page by page gets one list."""
+"""Seconds for which a list of tags that has to be fetched whole is not fetched again: of all pages that a client asks
+for, one is dear."""
 
 
 class Recent(Generic[V]):
@@ -56,7 +57,7 @@ class Freshness:
         self._clock = clock
         self._checked: Recent[_Checked] = Recent(65_536)
         self._missing: Recent[tuple[StorageError, float]] = Recent(8_192)
-        self._listed: Recent[tuple[list[str], float]] = Recent(64)
+        self._listed: Recent[tuple[list[str], float]] = Recent(16)
 
     def checked(self, name: RepositoryName, tag: str, digest: Digest, age: float = 0.0) -> None:
         """`age` seconds ago the tag named digest, said the upstream."""

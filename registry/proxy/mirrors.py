@@ -5,13 +5,16 @@ from functools import partial
 
 from registry.config.model import CacheConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig, from_proxy
+from registry.debug import Debug
 from registry.errors import Denied
 from registry.proxy.directory import Directory
 from registry.proxy.eviction import Bounds, Evictor
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
 from registry.proxy.leases import Leases
+from registry.proxy.platforms import Platforms
 from registry.proxy.pull_through import Cache, PullThrough
+from registry.proxy.report import add_page
 from registry.proxy.repository import UpstreamRepository
 from registry.proxy.tally import Tally
 from registry.proxy.trust import Trusts
@@ -55,6 +58,7 @@ class Mirrors:
         self._cache = Cache(driver, fetches, Freshness(), Once(), fresh, uses, leases)
         make = make or partial(Upstream, trusts=Trusts())
         self.upstreams = [make(each) for each in upstreams]
+        self._platforms = [Platforms(each.platforms) for each in upstreams]
         self.evictor = self._evictor(driver, bounds) if bounds.recorded else None
 
     @classmethod
@@ -107,7 +111,12 @@ class Mirrors:
             ttl=config.ttl,
             keep=config.deleted == "keep",
             namespace=config.called,
+            platforms=self._platforms[place.upstream],
         )
+
+    def add_page(self, debug: Debug) -> None:
+        """What people ask of the upstreams, at the debug address."""
+        add_page(debug, self.upstreams)
 
     async def aclose(self) -> None:
         """Ends what is being fetched. Idempotent."""

@@ -20,7 +20,8 @@ from typing import Any
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
 from registry.proxy.leases import Leases
-from registry.proxy.repository import UpstreamRepository
+from registry.proxy.platforms import MAX_CONFIG, Platforms
+from registry.proxy.repository import UpstreamRepository, page_of
 from registry.proxy.uses import Uses
 from registry.stale import StaleManifest
 from storage import layout
@@ -87,7 +88,7 @@ class PullThrough(RefuseWrites):
     """local: the repository of the cache.   ttl: seconds for which a tag is not asked about again.
 
     keep: is a tag served that the upstream has no more, or does not let us see any more?
-    namespace: what clients call the upstream.
+    namespace: what clients call the upstream.   platforms: the images of an index that are fetched; None: all.
     """
 
     why = "this repository is a cache of another registry: push there (settings: proxy, upstreams, hosted)"
@@ -101,11 +102,13 @@ class PullThrough(RefuseWrites):
         ttl: float,
         keep: bool = True,
         namespace: str = "",
+        platforms: Platforms | None = None,
     ) -> None:
         self.name = local.name
         self.namespace = namespace
         self._local, self._upstream, self._cache = local, upstream, cache
         self._ttl, self._keep = ttl, keep
+        self._platforms = platforms or Platforms(())
         self._tally = upstream.tally
         self._publishing = cache.publishing(self.name)
 
@@ -153,13 +156,40 @@ class PullThrough(RefuseWrites):
         self._tally.blob_hits += url is not None and method == "GET"
         return url
 
+    async def has_blob(self, digest: Digest) -> bool:
+        """Is it cached?"""
+        try:
+            await self._local.stat_blob(digest)
+        except BlobUnknown:
+            return False
+        return True
+
+    async def fill(self, digest: Digest, came: Callable[[int], None]) -> None:
+        """Fetch a blob into the cache, and wait until it is there. came: gets the size of each piece.
+
+        Raises as open_blob; Unavailable when it cannot be kept.
+        """
+        async with await self.open_blob(digest) as reader:
+            async for chunk in reader.chunks():
+                came(len(chunk))
+        await self._cache.fetches.ended(digest)
+        if not await self.has_blob(digest):
+            raise Unavailable("the blob was fetched and cannot be kept; the log says why")
+
     # Manifests
 
     async def get_manifest(self, reference: Reference) -> StoredManifest:
+        """As in RepositoryReader; raises PlatformDenied, too."""
+        found = await self._manifest(reference)
+        self._platforms.served(self.name, found)
+        return found
+
+    async def _manifest(self, reference: Reference) -> StoredManifest:
         if isinstance(reference, Digest):
             try:
                 cached = await self._local.get_manifest(reference)
             except ManifestUnknown:
+                self._platforms.check(self.name, reference)
                 return await self._missed(reference)
             self._tally.manifest_hits += 1
             await self._cache.uses.manifest(self.name, reference)
@@ -168,8 +198,9 @@ class PullThrough(RefuseWrites):
         if known is None:
             return await self._missed(reference)
         await self._cache.uses.manifest(self.name, known.digest)
-        age = await self._age(reference, known.digest)
-        if self._ttl > 0 and age < self._ttl:
+        ttl = self._upstream.slowed(self._ttl)
+        age = await self._age(reference, known.digest, ttl)
+        if ttl > 0 and age < ttl:
             self._tally.manifest_hits += 1
             return known
         found = await self._once(reference, partial(self._revalidate, reference, known, age))
@@ -195,7 +226,7 @@ class PullThrough(RefuseWrites):
         except ManifestUnknown:
             return None
 
-    async def _age(self, tag: Tag, digest: Digest) -> float:
+    async def _age(self, tag: Tag, digest: Digest, unknown: float) -> float:
         """Seconds since the tag was last known to name that."""
         known = self._cache.freshness.age(self.name, tag, digest)
         if known is not None:
@@ -203,7 +234,7 @@ class PullThrough(RefuseWrites):
         try:
             link = await self._cache.driver.head(layout.tag_link(self.name, tag))
         except ObjectNotFound:
-            return self._ttl
+            return unknown
         age = max(0.0, await self._cache.driver.now() - link.modified)
         self._cache.freshness.checked(self.name, tag, digest, age)
         return age
@@ -259,11 +290,21 @@ class PullThrough(RefuseWrites):
         tags = () if isinstance(reference, Digest) else (reference,)
         small = len(manifest.body) <= _IN_LOOP
         parsed = parse_stored(manifest.body) if small else await asyncio.to_thread(parse_stored, manifest.body)
+        if isinstance(reference, Digest) and (config := self._platforms.config_of(parsed)) is not None:
+            await self._check_platform(reference, config)
         subject = parsed.subject.digest if parsed.subject else None
         await self._kept(self._publishing.publish(manifest.digest, manifest.body, subject, tags, None))
         for tag in tags:
             freshness.checked(self.name, tag, manifest.digest)
         return manifest
+
+    async def _check_platform(self, image: Digest, config: Digest) -> None:
+        """Raises PlatformDenied. The client needs the config next: it costs the upstream nothing more."""
+        try:
+            async with await self.open_blob(config) as reader:
+                self._platforms.check_config(self.name, image, await reader.read(MAX_CONFIG))
+        except BlobUnknown:
+            return  # nobody can run it
 
     async def _kept(self, write: Awaitable[object]) -> None:
         """What the cache cannot keep is served all the same, and fetched again the next time."""
@@ -275,7 +316,7 @@ class PullThrough(RefuseWrites):
     # Lists
 
     async def list_tags(self, after: str, limit: int) -> TagPage:
-        found = await self._upstream_tags()
+        found = await self._upstream_tags(after, limit)
         try:
             mine = await self._local.list_tags(after, limit)
         except RepositoryUnknown:
@@ -284,14 +325,16 @@ class PullThrough(RefuseWrites):
             mine = TagPage([], False)
         if found is None:
             return mine
-        names = sorted({*mine.names, *(tag for tag in found if tag > after)})
-        return TagPage(names[:limit], mine.more or len(names) > limit)
+        names = sorted({*mine.names, *found.names})
+        return TagPage(names[:limit], mine.more or found.more or len(names) > limit)
 
-    async def _upstream_tags(self) -> list[str] | None:
+    async def _upstream_tags(self, after: str, limit: int) -> TagPage | None:
         """None: the cache's alone, as the upstream is down or has none."""
         known = self._cache.freshness.tags(self.name)
         if known is None:
             try:
+                if (page := await self._upstream.tags_after(after, limit)) is not None:
+                    return page
                 known = await self._upstream.all_tags()
             except (RepositoryUnknown, UpstreamDenied, UpstreamUnavailable) as exc:
                 if not await self._has_tags():
@@ -299,7 +342,7 @@ class PullThrough(RefuseWrites):
                 log.warning("the tags of the cache alone: %s", exc, extra={"repository": self.name})
                 return None
             self._cache.freshness.listed(self.name, known)
-        return known
+        return page_of(known, after, limit)
 
     async def _has_tags(self) -> bool:
         try:

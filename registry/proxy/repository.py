@@ -4,7 +4,8 @@
 bytes are counted, and whoever reads them compares the digest.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
@@ -26,13 +27,18 @@ from storage.errors import (
     UpstreamUnavailable,
 )
 from storage.manifest import IMAGE_INDEX, parse_index_lenient
-from storage.names import Reference, RepositoryName, parse_tag
+from storage.names import Reference, RepositoryName, Tag, parse_tag
 from storage.ranges import ByteRange, RangeRequest
 from storage.repository import StoredManifest, TagPage
 
 MAX_MANIFEST = 4 << 20
 MAX_PAGE = 8 << 20
 MAX_PAGES = 1000
+MAX_TAGS = 100_000
+PAGE = 1000
+"""Entries of a page; distribution refuses to give more."""
+
+ENDLESS = "the upstream registry's list does not end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,10 @@ class UpstreamRepository:
         self._remote = upstream.remote_name(name)
         self._scope = f"repository:{self._remote}:pull"
         self._path = f"/v2/{self._remote}"
+
+    def slowed(self, ttl: float) -> float:
+        """As Upstream.slowed."""
+        return self._upstream.slowed(ttl)
 
     # Manifests
 
@@ -170,18 +180,44 @@ class UpstreamRepository:
     async def all_tags(self) -> list[str]:
         """Every tag, in order. Raises RepositoryUnknown; UpstreamDenied; UpstreamUnavailable."""
         found: set[str] = set()
-        async for answer in self._pages("/tags/list?n=1000", RepositoryUnknown(self.name)):
-            for tag in answers.read_tags(answer.body):
-                try:
-                    found.add(parse_tag(tag if isinstance(tag, str) else ""))
-                except TagInvalid:
-                    continue  # nobody could pull it
+        async for answer in self._pages(f"/tags/list?n={PAGE}", RepositoryUnknown(self.name)):
+            found.update(_tags(answer))
+            if len(found) > MAX_TAGS:
+                raise UpstreamUnavailable(ENDLESS)
         return sorted(found)
 
+    async def tags_after(self, after: str, limit: int) -> TagPage | None:
+        """The next tags, of as few pages as it takes. None: they come in another order than ours, `all_tags` has them.
+
+        The spec wants an order, registries have several. One that does not know `last`, or goes by age, shows by a tag
+        that is not behind the one before, or when it is asked what is behind a name that no tag has.
+        Raises as all_tags.
+        """
+        names: list[str] = []
+        start = f"&last={quote(after, safe='')}" if after else ""
+        async for answer in self._pages(f"/tags/list?n={min(limit, PAGE)}{start}", RepositoryUnknown(self.name)):
+            for tag in _tags(answer):
+                if tag <= (names[-1] if names else after):
+                    return None
+                names.append(tag)
+            if len(names) >= limit:
+                more = answers.next_link(answer.head) is not None
+                if more and not await self._goes_on_behind(names[-1]):
+                    return None
+                return TagPage(names[:limit], more or len(names) > limit)
+        return TagPage(names, False)
+
+    async def _goes_on_behind(self, tag: str) -> bool:
+        """Is the upstream's list in our order? Else what comes later could belong before this tag."""
+        target = f"{self._path}/tags/list?n=1&last={quote(tag, safe='')}-"
+        answer = await self._upstream.ask("GET", target, self._scope, OTHER, limit=MAX_PAGE)
+        behind = next(_tags(answer), None) if answer.head.status == 200 else None
+        return behind is not None and behind > tag
+
     async def list_tags(self, after: str, limit: int) -> TagPage:
-        """As in RepositoryReader. All are fetched: upstreams do not agree on an order."""
-        names = [name for name in await self.all_tags() if name > after]
-        return TagPage(names[:limit], len(names) > limit)
+        """As in RepositoryReader."""
+        page = await self.tags_after(after, limit)
+        return page_of(await self.all_tags(), after, limit) if page is None else page
 
     async def list_referrers(self, subject: Digest) -> list[Descriptor]:
         """As in RepositoryReader; of the fallback tag where the upstream has no such API."""
@@ -211,7 +247,7 @@ class UpstreamRepository:
             if (link := answers.next_link(answer.head)) is None:
                 return
             target = self._same_upstream(target, link)
-        raise UpstreamUnavailable("the upstream registry's list does not end")
+        raise UpstreamUnavailable(ENDLESS)
 
     def _same_upstream(self, target: str, link: str) -> str:
         base = self._upstream.config.base
@@ -231,3 +267,17 @@ class UpstreamRepository:
         if answer.head.status != 200:
             raise answers.refusal_of(answer.head, answer.body, unknown)
         return answer
+
+
+def page_of(tags: list[str], after: str, limit: int) -> TagPage:
+    """tags: all, in order."""
+    names = tags[bisect_right(tags, after) :]
+    return TagPage(names[:limit], len(names) > limit)
+
+
+def _tags(answer: Answer) -> Iterator[Tag]:
+    for tag in answers.read_tags(answer.body):
+        try:
+            yield parse_tag(tag if isinstance(tag, str) else "")
+        except TagInvalid:
+            continue  # nobody could pull it

@@ -25,7 +25,7 @@ from registry.proxy.answers import Answer, Head
 from registry.proxy.asking import Asker
 from registry.proxy.challenge import TokenRequest
 from registry.proxy.credentials import Keeper, Source, source_for
-from registry.proxy.limits import RateLimit, Throttle, parse_rate_limit
+from registry.proxy.limits import Budget, RateLimit, Throttle, parse_rate_limit, slowed, warning_of
 from registry.proxy.patience import Breaker, Deadlines, backoff
 from registry.proxy.patterns import parse_patterns, permits
 from registry.proxy.realms import Realms
@@ -113,7 +113,7 @@ class Upstream:
         self._breaker = Breaker(clock, draw)
         self._throttle = Throttle(clock)
         self._reachable: bool | None = None
-        self._rate_limit: RateLimit | None = None
+        self._budget = Budget(clock)
 
     def permits(self, name: str) -> bool:
         """May this repository be fetched, by `allow` and `deny`? name: as clients write it, below the upstream's."""
@@ -123,13 +123,17 @@ class Upstream:
         """What the upstream calls it: Docker Hub's official images stand in `library/`."""
         return f"library/{name}" if self.config.is_hub and "/" not in name else name
 
+    def slowed(self, ttl: float) -> float:
+        """The time to live of a tag, longer while little of the rate limit is left."""
+        return slowed(ttl, self._budget.left)
+
     def state(self) -> UpstreamState:
         return UpstreamState(
             name=self.name,
             origin=str(self.origin),
             reachable=self._reachable and not self._breaker.open,
             username=self._keeper.username,
-            rate_limit=self._rate_limit,
+            rate_limit=self._budget.last,
             left=self._throttle.held(MANIFEST),
         )
 
@@ -137,6 +141,10 @@ class Upstream:
     def left_alone(self) -> bool:
         """Has it failed so often that it is asked only now and then?"""
         return self._breaker.open
+
+    async def greet(self) -> float | None:
+        """Is anybody there? As Asker.greet."""
+        return await self._asker.greet(f"{self.config.base}/v2/")
 
     async def ping(self) -> None:
         """Is it there, and does it take our credentials? Raises UpstreamUnavailable, UpstreamDenied."""
@@ -217,7 +225,7 @@ class Upstream:
             try:
                 answer = await send(own.append)
             except UpstreamUnavailable as exc:
-                answered = self._arrived(own)
+                answered = self._arrived(own, kind)
                 self.tally.faults += 1
                 judged = exc.__cause__ is None  # what it sent is not wanted: it would send the same again
                 if judged or isinstance(exc, UpstreamTimeout) or (wait := next(waits, None)) is None:
@@ -228,7 +236,7 @@ class Upstream:
                 self._breaker.abandoned()
                 raise
             else:
-                self._arrived(own)
+                self._arrived(own, kind)
                 fault = answers.fault_of(answer.head, self._wall())
                 if fault is None:
                     self._throttle.passed(kind)
@@ -236,8 +244,7 @@ class Upstream:
                 await answer.aclose()
                 self.tally.faults += 1
                 if isinstance(fault, TooManyRequests):
-                    self.tally.limited += 1
-                    raise TooManyRequests(self._throttle.limited(kind, fault.retry_after))
+                    raise self._limited(kind, fault)
                 if fault.retry_after is not None or (wait := next(waits, None)) is None:
                     if not answer.head.elsewhere:
                         self._failed(fault)
@@ -252,16 +259,27 @@ class Upstream:
             raise UpstreamBusy("the upstream registry failed several times and is left alone for a moment", wait)
         return backoff(1 if self._breaker.open else ATTEMPTS, self._draw)
 
-    def _arrived(self, own: Sequence[Head]) -> bool:
+    def _arrived(self, own: Sequence[Head], kind: str) -> bool:
         """Whatever came of it behind a redirect: has the upstream itself given an answer?"""
-        for head in own:
-            self._rate_limit = parse_rate_limit(dict(reversed(head.fields))) or self._rate_limit
+        for head in own if kind == MANIFEST else ():
+            found = parse_rate_limit(dict(reversed(head.fields)))
+            if found is not None and self._budget.told(found):
+                log.warning("the upstream %s %s", self.name, warning_of(found, self._keeper.username))
         if not own or own[-1].status >= 500:
             return False
         self._reachable = True
         if self._breaker.answered():
             log.info("the upstream %s answers again", self.name)
         return True
+
+    def _limited(self, kind: str, fault: TooManyRequests) -> TooManyRequests:
+        """What a 429 is for whoever asked. In the log once: until the time is over, nobody is let through."""
+        self.tally.limited += 1
+        news = self._throttle.held(kind) is None
+        wait = self._throttle.limited(kind, fault.retry_after)
+        if news:
+            log.warning("the upstream %s answers 429 and is left alone for %d s", self.name, self._throttle.held(kind))
+        return TooManyRequests(wait)
 
     def _failed(self, exc: UpstreamUnavailable) -> None:
         self._reachable = False
