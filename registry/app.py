@@ -186,7 +186,15 @@ def make_mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
         cached.repository,
         config.garbage.grace / 2,
         config.cache,
+        _pieces_folder(config),
     )
+
+
+def _pieces_folder(config: Config) -> str | None:
+    """Where the store itself is local, pieces of blobs are on the same disk."""
+    if config.storage.driver != "filesystem":
+        return None
+    return f"{config.storage.parameters['rootdirectory']}/{layout.PIECES}"
 
 
 def _thrift(config: Config) -> Thrift:

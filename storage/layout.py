@@ -10,7 +10,7 @@ docker/registry/v2/
 │   ├── _referrers/<alg>/<hex>/<alg>/<hex>/link       ours, a rebuildable hint: subject, then referrer
 │   ├── _referrers/scanned                            ours: seconds since 1970; revisions up to then are in the index
 │   └── _uploads/<uuid>/{data,startedat}              upload sessions
-└── _moorage/                                         ours: secret, scratch, leases, eviction; others ignore it
+└── _moorage/                                         ours: secret, scratch, leases, pieces, eviction; others ignore it
 
 A link holds exactly `<alg>:<hex>`, no newline. Nothing of ours lies below `tags/` (it would show as a tag), and no file
 called `data` below `blobs/` that is not a blob (distribution's garbage collector would abort).
@@ -24,6 +24,7 @@ REPOSITORIES = f"{ROOT}/repositories"
 BLOBS = f"{ROOT}/blobs"
 SCRATCH = f"{ROOT}/_moorage/scratch"
 SECRET = f"{ROOT}/_moorage/secret"
+PIECES = f"{ROOT}/_moorage/pieces"
 LEASES = f"{ROOT}/_moorage/leases"
 EVICTION = f"{ROOT}/_moorage/eviction"
 MANIFESTS_FOLDER = "_manifests"

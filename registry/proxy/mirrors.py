@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from registry.config.model import CacheConfig
+from registry.config.model import CacheConfig, CacheRangesConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig, from_proxy
 from registry.debug import Debug
 from registry.errors import Denied
@@ -12,6 +12,7 @@ from registry.proxy.eviction import Bounds, Evictor
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
 from registry.proxy.leases import Leases
+from registry.proxy.pieces_shelf import Shelf
 from registry.proxy.platforms import Platforms
 from registry.proxy.pull_through import Cache, PullThrough
 from registry.proxy.report import add_page
@@ -32,6 +33,7 @@ class Mirrors:
     local: makes the repository of the cache.   fresh: seconds, as in StorageDriver.put_content.
     bounds: of the cache.   make: makes an upstream from its settings; tests have their own clocks.
     waits: is what another replica fetches waited for, or fetched as well?
+    ranges: what is kept of blobs that are not cached.   folder: where that is kept; None: TMPDIR.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Mirrors:
         fresh: float,
         bounds: Bounds | None = None,
         waits: bool = True,
+        ranges: CacheRangesConfig | None = None,
+        folder: str | None = None,
         make: Callable[[UpstreamConfig], Upstream] | None = None,
     ) -> None:
         self._configs = upstreams
@@ -55,7 +59,9 @@ class Mirrors:
         uses = Uses(driver, bounds.recorded)
         leases = Leases(driver, waits=waits) if driver.calls_are_dear else None  # others lock files (claim.py)
         fetches = Fetches(driver, fresh=fresh, leases=leases)
-        self._cache = Cache(driver, fetches, Freshness(), Once(), fresh, uses, leases)
+        ranges = ranges or CacheRangesConfig()
+        shelf = Shelf(driver, fetches, folder=folder, size=ranges.size, fillafter=ranges.fillafter)
+        self._cache = Cache(driver, fetches, Freshness(), Once(), fresh, uses, shelf, leases)
         make = make or partial(Upstream, trusts=Trusts())
         self.upstreams = [make(each) for each in upstreams]
         self._platforms = [Platforms(each.platforms) for each in upstreams]
@@ -71,6 +77,7 @@ class Mirrors:
         local: Callable[[RepositoryName], RepositoryReader],
         fresh: float,
         cache: CacheConfig,
+        folder: str | None = None,
     ) -> "Mirrors | None":
         """None: all is hosted here."""
         if proxy.remoteurl:
@@ -82,7 +89,17 @@ class Mirrors:
         directory = Directory(configs, hosted, mirror=bool(proxy.remoteurl))
         bounds = Bounds.of(cache, proxy, driver)
         waits = cache.followers == "wait"
-        return cls(configs, directory, driver, local, fresh=fresh, bounds=bounds, waits=waits)
+        return cls(
+            configs,
+            directory,
+            driver,
+            local,
+            fresh=fresh,
+            bounds=bounds,
+            waits=waits,
+            ranges=cache.ranges,
+            folder=folder,
+        )
 
     def _evictor(self, driver: StorageDriver, bounds: Bounds) -> Evictor:
         def tally(name: RepositoryName) -> Tally:
@@ -120,6 +137,7 @@ class Mirrors:
 
     async def aclose(self) -> None:
         """Ends what is being fetched. Idempotent."""
+        await self._cache.shelf.aclose()
         await self._cache.fetches.aclose()
         await self._cache.once.aclose()
         for upstream in self.upstreams:

@@ -143,7 +143,7 @@ class Pieces:
         return self.size
 
     def allow(self, name: RepositoryName, size: int) -> None:
-        """Its upstream has said already that the repository may have it. Raises UpstreamUnavailable for another size."""
+        """Its upstream has said that the repository may have it. Raises UpstreamUnavailable, of another size."""
         self._sized(size)
         self.names.add(name)
 

@@ -22,7 +22,7 @@ class RangeReader(ObjectReader):
         assert pieces.size is not None
         self.size, self.span = pieces.size, span
         self.at = span.start
-        self.file: io.FileIO = pieces.open()
+        self.file = self._file = pieces.open()
         self._pieces, self._source, self._name, self._fetches = pieces, source, name, fetches
         self._fetched: FetchReader | None = None
         pieces.readers.add(self)
@@ -33,14 +33,14 @@ class RangeReader(ObjectReader):
         Raises what the upstream answers; Unavailable.
         """
         self.at = at
-        while self._fetched is None:
-            if (end := self._pieces.stored(at)) > at:
-                if not self._is_near(end):
-                    self._pieces.ask(self._source, self._name, at, self.span.stop)
+        while (fetched := self._fetched) is None:
+            end = self._pieces.stored(at)
+            if self._is_near(at, NEAR if end <= at else 0) and await self._gone_over(at):
+                continue
+            if end <= at or not self._is_near(end, NEAR):
+                self._pieces.ask(self._source, self._name, at, self.span.stop)
+            if end > at:
                 return min(end, self.span.stop)
-            if self._is_near(at) and await self._gone_over(at):
-                break
-            self._pieces.ask(self._source, self._name, at, self.span.stop)
             run = self._pieces.coming(at)
             await self._pieces.moved()
             if run is None or run.error is None or run.name != self._name or self._pieces.stored(at) > at:
@@ -48,11 +48,12 @@ class RangeReader(ObjectReader):
             if isinstance(run.error, NoRoom):
                 return at
             raise run.error.with_traceback(None)  # many raise it, and each would add its own
-        return await self._fetched.ready(at)
+        return await fetched.ready(at)
 
-    def _is_near(self, at: int) -> bool:
+    def _is_near(self, at: int, gap: int) -> bool:
+        """Has a fetch of the whole come there, or will it soon? Then nobody needs to ask for that."""
         arrived = self._fetches.arrived(self._name, self._pieces.digest)
-        return arrived is not None and at <= arrived + NEAR
+        return arrived is not None and at <= arrived + gap
 
     async def _gone_over(self, at: int) -> bool:
         try:
@@ -64,8 +65,10 @@ class RangeReader(ObjectReader):
             if found is not None:
                 await found.aclose()
             return False
-        self.file.close()
-        self._fetched, self.file = found, found.file
+        assert isinstance(found.file, io.FileIO)
+        self._file.close()
+        self.file = self._file = found.file
+        self._fetched = found
         self._pieces.leave(self)
         return True
 
@@ -87,10 +90,10 @@ class RangeReader(ObjectReader):
                 async for chunk in self.beyond(at):
                     yield chunk
                 return
-            chunk = await read_at(self._pieces.pool, self.file, at, end - at)
+            chunk = await read_at(self._pieces.pool, self._file, at, end - at)
             at += len(chunk)
             yield chunk
 
     async def aclose(self) -> None:
         self._pieces.leave(self)
-        self.file.close()
+        self._file.close()

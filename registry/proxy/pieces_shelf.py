@@ -41,9 +41,6 @@ log = logging.getLogger(__name__)
 BLOBS = 256
 """Each is an open file."""
 
-SIZE = 4 << 30
-FILL_AFTER = 25
-
 _THREADS = 4
 _LOOK = 10.0
 """Seconds between two looks whether another process has cached a blob of which there are pieces here."""
@@ -63,9 +60,9 @@ class Shelf:
         driver: StorageDriver,
         fetches: Fetches,
         *,
-        folder: str | None = None,
-        size: int = SIZE,
-        fillafter: int = FILL_AFTER,
+        folder: str | None,
+        size: int,
+        fillafter: int,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._driver, self._fetches, self._folder = driver, fetches, folder

@@ -20,6 +20,7 @@ from typing import Any
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
 from registry.proxy.leases import Leases
+from registry.proxy.pieces_shelf import Shelf
 from registry.proxy.platforms import MAX_CONFIG, Platforms
 from registry.proxy.repository import UpstreamRepository, page_of
 from registry.proxy.uses import Uses
@@ -74,6 +75,7 @@ class Cache:
     once: Once[tuple[RepositoryName, str], StoredManifest]
     fresh: float
     uses: Uses
+    shelf: Shelf
     leases: Leases | None = None
 
     def publishing(self, name: RepositoryName) -> Publishing:
@@ -110,6 +112,7 @@ class PullThrough(RefuseWrites):
         self._ttl, self._keep = ttl, keep
         self._platforms = platforms or Platforms(())
         self._tally = upstream.tally
+        self._source = cache.shelf.patched(upstream, self.name)
         self._publishing = cache.publishing(self.name)
 
     # Blobs
@@ -118,7 +121,9 @@ class PullThrough(RefuseWrites):
         try:
             return await self._local.stat_blob(digest)
         except BlobUnknown:
-            size = await self._cache.fetches.size(self.name, digest)
+            size = self._cache.shelf.size(self.name, digest)
+            if size is None:
+                size = await self._cache.fetches.size(self.name, digest)
             return await self._upstream.stat_blob(digest) if size is None else size
 
     async def open_blob(self, digest: Digest, range: RangeRequest | None = None) -> ObjectReader:
@@ -128,7 +133,10 @@ class PullThrough(RefuseWrites):
                 self._tally.blob_hits += 1
                 self._tally.hit_bytes += len(reader.span)
                 return reader
-            reader = await self._cache.fetches.open(self._upstream, self.name, digest, range)
+            if range is not None:
+                reader = await self._cache.shelf.open(self._upstream, self.name, digest, range)
+            if reader is None:
+                reader = await self._cache.fetches.open(self._source, self.name, digest, range)
             if reader is not None:
                 self._tally.blob_misses += 1
                 return reader

@@ -120,6 +120,8 @@ class UpstreamRepository:
         """As in RepositoryReader; raises UpstreamDenied, too."""
         answer = await self._ask("HEAD", f"/blobs/{digest}", OTHER, MAX_ERROR, {})
         size = answers.content_length(self._fine(answer, BlobUnknown(digest)).head)
+        if answer.head.content_type == "text/html":
+            raise UpstreamUnavailable(answers.WRONG)
         if size is None:
             raise UpstreamUnavailable("the upstream registry does not say how large the blob is")
         return size
