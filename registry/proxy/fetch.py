@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 STEP = 256 << 10
 """Bytes that a reader takes from the file at a time."""
 
-PATIENCE = 120.0
+PATIENCE = 180.0
 """Seconds without a byte of the process that is followed: longer than it waits itself before it gives up."""
 
 

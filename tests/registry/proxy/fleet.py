@@ -21,6 +21,7 @@ SIZE = int(os.environ.get("MOORAGE_FLEET", str(8 * MIB)))
 """Bytes of the blob."""
 
 CLIENTS = 200
+EARLY = 2 << 20
 
 PATIENCE = 600.0
 """Seconds after which a test fails instead of hanging."""
@@ -184,10 +185,12 @@ def memory(process: Process, *, peak: bool = False) -> int:
 
 
 def check(upstream: str, folder: Path, data: bytes, workers: int = 1) -> None:
-    """The fetch is held in its middle until all are there and the client that caused it has left."""
+    """The fetch is held early until all have got something and the client that caused it has left.
+
+    Not for longer: an upstream that says nothing for 20 s is asked again.
+    """
     folder.mkdir()
-    half = len(data) // 2
-    with gate(upstream, half) as way:
+    with gate(upstream, EARLY) as way:
         config = {"storage": {"filesystem": {"rootdirectory": str(folder / "data")}}, "proxy": {"remoteurl": way.url}}
         program = ("-m", "registry", "serve", *(("--workers", str(workers)) if workers > 1 else ()))
         with serving(folder, config, program=program) as process:
@@ -197,7 +200,7 @@ def check(upstream: str, folder: Path, data: bytes, workers: int = 1) -> None:
             fleet.join(1)
             fleet.read(1)
             fleet.join(CLIENTS - 1)
-            fleet.read(half - MIB)
+            fleet.read(EARLY // 2)
             fleet.leave(1)
             way.open.set()
             fleet.read(len(data))

@@ -102,6 +102,7 @@ async def drained(reader: ObjectReader) -> bytes:
     return bytes(got)
 
 
+@pytest.mark.slow
 async def test_those_who_read_get_it_all(
     hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, disk: Disk, clock: Clock
 ) -> None:
@@ -202,6 +203,7 @@ async def test_it_breaks_off_while_it_is_passed_on(hub: Scripted, ask: Ask, fetc
     await settled(fetches)
 
 
+@pytest.mark.slow
 async def test_a_small_blob(hub: Scripted, ask: Ask, fetches: Fetches, disk: Disk) -> None:
     disk.room = 0
     for data in (b"", b"x", DATA[:HELD], DATA[: HELD + 1]):
@@ -245,6 +247,7 @@ async def test_no_place_at_all(
     await fetches.aclose()
 
 
+@pytest.mark.slow
 async def test_it_is_said_once(
     hub: Scripted, ask: Ask, fetches: Fetches, disk: Disk, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -152,6 +152,7 @@ async def test_an_upstream_without_range(
     assert await is_kept(driver)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "left",
     [
@@ -264,6 +265,7 @@ async def test_two_processes_fetch_once(
     assert await is_kept(driver)
 
 
+@pytest.mark.slow
 async def test_many_processes_that_begin_at_once(
     hub: Scripted, ask: Ask, driver: FilesystemDriver, start: Callable[[], Fetches]
 ) -> None:
