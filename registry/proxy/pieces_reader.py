@@ -40,7 +40,7 @@ class RangeReader(ObjectReader):
             if end <= at or not self._is_near(end, NEAR):
                 self._pieces.ask(self._source, self._name, at, self.span.stop)
             if end > at:
-                return min(end, self.span.stop)
+                return end
             run = self._pieces.coming(at)
             await self._pieces.moved()
             if run is None or run.error is None or run.name != self._name or self._pieces.stored(at) > at:
@@ -85,7 +85,7 @@ class RangeReader(ObjectReader):
     async def chunks(self) -> AsyncIterator[bytes]:
         at = self.span.start
         while at < self.span.stop:
-            end = min(await self.ready(at), at + STEP)
+            end = min(await self.ready(at), self.span.stop, at + STEP)
             if end == at:
                 async for chunk in self.beyond(at):
                     yield chunk

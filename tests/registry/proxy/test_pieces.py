@@ -583,10 +583,11 @@ async def test_far_ahead_of_the_fetch(
     assert asked(hub) == [(0, SIZE), (8 * PIECE, 10 * PIECE), (10 * PIECE, SIZE)]
 
 
+@pytest.mark.parametrize("stop", [SIZE, SIZE - 100])
 async def test_a_reader_goes_over_to_a_fetch_that_has_come_as_far(
-    hub: Scripted, shelf: Shelf, source: UpstreamRepository, fetches: Fetches
+    hub: Scripted, shelf: Shelf, source: UpstreamRepository, fetches: Fetches, stop: int
 ) -> None:
-    reader = await shelf.open(source, AB, DIGEST, RangeRequest(10))
+    reader = await shelf.open(source, AB, DIGEST, RangeRequest(10, stop))
     assert reader is not None
     chunks = reader.chunks()
     got = bytearray(await anext(chunks))
@@ -601,7 +602,7 @@ async def test_a_reader_goes_over_to_a_fetch_that_has_come_as_far(
         got += chunk
         slowly.go.set()
     await reader.aclose()
-    assert got == DATA[10:]
+    assert got == DATA[10:stop]
     assert await following == DATA
     assert asked(hub) == [(0, SEGMENT), (SEGMENT, SIZE)]
 
