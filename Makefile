@@ -78,6 +78,13 @@ crash-bucket: $(STAMP) ## every fault at every call to S3, in about an hour; ARG
 s3: $(STAMP) .tools/bin/distribution ## a blob of 6 GiB in and out of S3 with its memory, and the calls counted: minutes, 13 GiB of disk
 	MOORAGE_LARGE=6144MiB MOORAGE_S3=1 $(BIN)/python -m pytest tests/s3/test_large.py tests/s3/test_calls.py $(ARGS)
 
+.PHONY: proxy gc-load
+proxy: $(STAMP) .tools/bin/distribution ## 200 clients on one uncached blob of 256 MiB, with the memory: minutes
+	MOORAGE_FLEET=268435456 $(BIN)/python -m pytest -s -m "interop or not interop" tests/registry/proxy/test_fleet.py tests/interop/test_pull_through.py $(ARGS)
+
+gc-load: $(STAMP) ## half an hour of pushes, deletes and collections; ARGS='--minutes 5 --s3' or '--registry distribution-3'
+	$(BIN)/python -m tests.gc_load $(ARGS)
+
 # A peer that does not build costs a line here and a column that says so, not the run.
 .PHONY: bench bench-packages
 bench: $(STAMP) ## benchmarks beside the peers, up to 90 minutes; QUICK=1 about 15; ONLY=pull,push some suites; WORK=FOLDER
