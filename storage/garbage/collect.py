@@ -8,7 +8,8 @@
 
 Any fault and any unreadable manifest during `table` and `mark` stops with nothing deleted. Every later step leaves a
 store as a whole run would: what is deleted is garbage for itself, so a killed run, or two at once, do no harm, and the
-next one finishes. A fault in the middle of the sweep stops it too.
+next one finishes; but not the links, which are those of its own sweep: `doctor --fix` removes what a killed run has
+left of them, as it knows which manifests miss a blob. A fault in the middle of the sweep stops it too.
 
 Why a push beside it loses nothing. A blob goes only if, in this order,
   1. it was stored before the collection began, and no manifest named it when all were read;
