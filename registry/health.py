@@ -75,7 +75,7 @@ class Check:
             return silence
         if self._failures < self._threshold:
             return ""
-        return f"{self._said} ({self._cause})" if self._cause else self._said
+        return f"{self._said} ({self._cause})" if self._cause not in self._said else self._said
 
     async def poll(self) -> None:
         while True:

@@ -106,6 +106,15 @@ async def test_only_operators_see_the_cause() -> None:
     assert check.failure == "the storage does not answer (10.0.0.1 refused)"
 
 
+async def test_a_cause_that_the_message_has_is_said_once() -> None:
+    async def ask() -> None:
+        raise Unwell("10.0.0.1:80: refused") from OSError("refused")
+
+    check = Check("health.tcp.0", "10.0.0.1:80", ask, interval=10, threshold=1)
+    await check.now()
+    assert check.failure == "10.0.0.1:80: refused"
+
+
 # Health.
 
 
