@@ -11,7 +11,7 @@ from registry.config import Config, load
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "deploy" / "image"
-EXTRAS = ("s3", "proxy", "urls", "metrics")
+EXTRAS = ("s3", "proxy", "urls", "metrics", "tracing")
 
 
 def pins(name: str) -> dict[str, str]:
