@@ -81,7 +81,7 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
         rules=manifest_rules(config),
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
         thrift=_thrift(config),
-        url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
+        url_expires=_url_expires(config),
         grace=_grace(config, driver),
     )
     mirrors = make_mirrors(content, config)
@@ -175,7 +175,7 @@ def make_mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
         content.driver,
         rules=ManifestRules(sparse=True),
         rescan=config.referrers.rescan,
-        url_expires=None if config.storage.redirect.disable else _URL_EXPIRES,
+        url_expires=_url_expires(config),
         grace=0.0,
     )
     return Mirrors.of(
@@ -188,6 +188,11 @@ def make_mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
         config.cache,
         _pieces_folder(config),
     )
+
+
+def _url_expires(config: Config) -> float | None:
+    """Seconds; None: blobs are sent by us."""
+    return None if config.storage.redirect.disable else _URL_EXPIRES
 
 
 def _pieces_folder(config: Config) -> str | None:

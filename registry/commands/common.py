@@ -1,20 +1,19 @@
 """What commands on a store share: which stores they refuse, and how they write numbers."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from registry.commands.refusal import Refusal
-from registry.config import Config, show
+from registry.config import Config
 
 
 def check_store(config: Config, command: str, status: int = 1) -> None:
     """Raises Refusal where there is nothing to work on, or where the command would do harm."""
     if config.storage.driver == "inmemory":
         raise Refusal(f"{command}: the inmemory storage lives inside the serving process, and goes with it", status)
-    if upstream := _upstream(show.settings(config)):
+    if config.proxy.remoteurl:
         raise Refusal(
-            f"{command}: this is a pull-through cache ({upstream}): it lacks what nobody has asked for, by design, and"
-            " evicts by itself; run the command with the configuration of a registry that is pushed to",
+            f"{command}: this is a pull-through cache (proxy.remoteurl): it lacks what nobody has asked for, by design,"
+            " and evicts by itself; run the command with the configuration of a registry that is pushed to",
             status,
         )
     if config.storage.driver == "filesystem":
@@ -25,14 +24,6 @@ def check_store(config: Config, command: str, status: int = 1) -> None:
                 " the registry uses, and mount it",
                 status,
             )
-
-
-def _upstream(settings: Iterable[tuple[str, object]]) -> str:
-    """The setting that makes a cache of it; "" for none."""
-    for path, value in settings:
-        if path.startswith("proxy.") and path.endswith("remoteurl") and value:
-            return path
-    return ""
 
 
 def bytes_text(size: int) -> str:

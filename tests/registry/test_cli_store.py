@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from registry import cli
-from registry.commands.common import _upstream, bytes_text, counted, seconds_text
+from registry.commands.common import bytes_text, counted, seconds_text
 from registry.commands.progress import Progress
 from storage import layout
 from storage.digest import Digest
@@ -166,11 +166,15 @@ def test_where_there_is_nothing_to_work_on(
     assert said in err
 
 
-def test_a_cache_is_known_by_its_upstream() -> None:
+@pytest.mark.parametrize("command", ["garbage-collect", "doctor"])
+def test_a_cache_is_known_by_its_upstream(
+    config: str, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A cache lacks what nobody has asked for: that is no damage, and nothing of it is garbage."""
-    assert _upstream([("proxy.remoteurl", "https://example.com"), ("x", 1)]) == "proxy.remoteurl"
-    assert _upstream([("proxy.upstreams.0.remoteurl", "https://example.com")]) == "proxy.upstreams.0.remoteurl"
-    assert _upstream([("proxy.remoteurl", ""), ("http.addr", ":5000")]) == ""
+    on_shelf(config, filled)
+    monkeypatch.setenv("REGISTRY_PROXY_REMOTEURL", "https://upstream.invalid")
+    assert cli.main([command, config]) == (2 if command == "doctor" else 1)
+    assert "this is a pull-through cache (proxy.remoteurl)" in capsys.readouterr().err
 
 
 # doctor
