@@ -4,6 +4,7 @@ Deselected unless asked for (`make image-test`). A command that is missing fails
 """
 
 import io
+import itertools
 import os
 import subprocess
 import tarfile
@@ -22,6 +23,7 @@ from . import base
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 COMMANDS = ("docker", "dockerd", "containerd", "ctr", "runc", "docker-registry")
+NUMBERS = itertools.count()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,10 +39,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
         return
-    wanted = COMMANDS if base.given() else (*COMMANDS, "debootstrap")
-    if missing := [command for command in wanted if find(command) is None]:
+    if missing := [command for command in COMMANDS if find(command) is None]:
+        raise pytest.UsageError(f"not installed: {', '.join(missing)}; `make clients-packages` installs them")
+    if not base.given() and find("debootstrap") is None:
         raise pytest.UsageError(
-            f"not installed: {', '.join(missing)}; `make clients-packages`, apt-get install debootstrap"
+            "there is nothing to build the image upon: apt-get install debootstrap,"
+            " or MOORAGE_IMAGE_BASE=python:3.13-slim where docker can pull it"
         )
     if os.geteuid() != 0:
         raise pytest.UsageError("dockerd needs root: sudo make image-test")
@@ -96,13 +100,14 @@ def image(docker: Shell, bases: str) -> str:
     return "moorage"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def small(docker: Shell, workspace: Path) -> str:
-    """An image of one file, to be pushed."""
+    """An image of one file, to be pushed. Each test's is another: docker asks for no layer that it has."""
+    content = b"hello %d" % next(NUMBERS)
     archive = workspace / "small.tar"
     with tarfile.open(archive, "w") as tar:
         entry = tarfile.TarInfo("hello")
-        entry.size = 5
-        tar.addfile(entry, io.BytesIO(b"hello"))
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
     docker("docker", "import", archive, "small")
     return "small"

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.clients.shell import Shell
@@ -76,11 +78,14 @@ def push_and_pull(docker: Shell, small: str, address: str) -> None:
     docker("docker", "tag", small, name)
     docker("docker", "push", name)
     docker("docker", "rmi", name)
-    pull(docker, name)
+    pull(docker, small, name)
 
 
-def pull(docker: Shell, name: str) -> None:
-    docker("docker", "pull", name)
+def pull(docker: Shell, small: str, name: str) -> None:
+    """All of it, so what docker has of it goes before."""
+    docker("docker", "rmi", small)
+    assert "Pull complete" in docker("docker", "pull", name).out
+    docker("docker", "tag", name, small)
     docker("docker", "rmi", name)
 
 
@@ -104,6 +109,33 @@ def test_a_fresh_volume_is_nobodys(docker: Shell, image: str, small: str) -> Non
         said = docker("docker", "exec", container, "registry", "garbage-collect", "/etc/docker/registry/config.yml")
         assert "3 blobs marked" in said.both
         stop(docker, container)
+
+
+def test_what_watches_it(docker: Shell, image: str, small: str) -> None:
+    """Load balancers ask the registry's port, Prometheus the debug address."""
+    debug = f"localhost:{peers.free_port()}"
+    options = ("--env", f"REGISTRY_HTTP_DEBUG_ADDR={debug}", "--env", "REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED=true")
+    with running(docker, image, *options) as (container, address):
+        push_and_pull(docker, small, address)
+        for place in (address, debug):
+            assert json.loads(get(f"http://{place}/readyz"))["ready"] is True
+        counted = get(f"http://{debug}/metrics")
+        assert re.search(r'^registry_http_requests_total\{.*code="201".*\} [1-9]', counted, re.MULTILINE), counted
+        assert "process_resident_memory_bytes" in counted
+        docker("docker", "exec", container, "registry", "healthcheck", "--ready")
+        stop(docker, container)
+
+
+def test_traces(docker: Shell, image: str) -> None:
+    with running(docker, image, "--env", "OTEL_TRACES_EXPORTER=console") as (container, address):
+        get(f"http://{address}/v2/")
+        stop(docker, container)  # what is recorded is sent in groups, the last of them at the end
+        assert '"url.path": "/v2/"' in docker("docker", "logs", container).out
+
+
+def get(url: str) -> str:
+    """What a page says, which must be there."""
+    return httpx.get(url, trust_env=False).raise_for_status().text
 
 
 def test_a_chosen_user(docker: Shell, image: str, small: str, volume: Path) -> None:
@@ -132,12 +164,14 @@ def test_what_registry_2_wrote_as_root(
         kept = {0: 0, 4711: 1 << 1}[folder_of]  # CAP_DAC_OVERRIDE, for the folder that is not root's
         assert int(found["CapEff"][0], 16) == int(found["CapBnd"][0], 16) == kept
         assert no_capabilities(found) == (kept == 0)
-        pull(docker, f"{address}/team/small:1")
-        docker("docker", "tag", small, f"{address}/team/other:1")
-        docker("docker", "push", f"{address}/team/other:1")
+        pull(docker, small, f"{address}/team/small:1")
+        other = f"{address}/team/other:1"
+        docker("docker", "tag", small, other)
+        docker("docker", "push", other)
+        docker("docker", "rmi", other)
         stop(docker, container)
     with peers.started(peers.V2, config, port, workspace / "two.log"):  # and back
-        pull(docker, f"localhost:{port}/team/other:1")
+        pull(docker, small, f"localhost:{port}/team/other:1")
 
 
 def test_a_container_that_may_not_change_users(docker: Shell, image: str, volume: Path) -> None:
