@@ -138,6 +138,7 @@ def _meter(config: Config, numbers: "Numbers | None") -> "Meter | None":
 
 async def _ask_something(content: ContentStore) -> None:
     """One cheap call. Whether the object is there says nothing: only a registry that was pushed to has made it."""
+    await content.driver.check_present()
     with suppress(ObjectNotFound):
         await content.driver.head(layout.SECRET)
 

@@ -381,6 +381,12 @@ class StorageDriver(ABC):
         Raises Unavailable with a sentence for the operator, which may name folders and buckets.
         """
 
+    async def check_present(self) -> None:  # noqa: B027 - where each call goes to the store, none takes it for empty
+        """Is the store still the one that this process has found? For stores whose absence looks like an empty one.
+
+        Raises Unavailable with a sentence for anybody.
+        """
+
     @abstractmethod
     async def aclose(self) -> None:
         """Release connections, threads and files. Idempotent."""

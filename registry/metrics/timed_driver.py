@@ -247,5 +247,8 @@ class TimedDriver(StorageDriver):
     async def check_writable(self) -> None:
         await self._driver.check_writable()
 
+    async def check_present(self) -> None:
+        await self._driver.check_present()
+
     async def aclose(self) -> None:
         await self._driver.aclose()

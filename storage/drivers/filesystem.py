@@ -100,6 +100,7 @@ class FilesystemDriver(StorageDriver):
         self._tree = FileTree(path, scratch)
         self._threads = Threads("filesystem", threads)
         self._at_once = 0
+        self._found: tuple[int, int] | None = None
 
     async def check_writable(self) -> None:
         """Makes the root and the scratch folder, and removes what killed processes have left there."""
@@ -108,6 +109,24 @@ class FilesystemDriver(StorageDriver):
         except OSError as exc:
             reason = (exc.strerror or "no reason is known").lower()
             raise Unavailable(f"cannot write to {self._tree.root} as user {os.geteuid()}: {reason}") from exc
+        await self.check_present()
+
+    async def check_present(self) -> None:
+        """A volume that is unmounted leaves an empty folder, in which nothing is found and pushes are lost.
+
+        The root is known by its device and its number: a volume that is mounted again has the same number, and a folder
+        that is made again under a running registry lies on the same device.
+        """
+        try:
+            status = await self._run(self._tree.root, os.stat, self._tree.root)
+        except ObjectNotFound as exc:
+            if self._found is None:
+                return  # nobody has pushed yet
+            raise Unavailable("the folder of the registry's storage is gone: is its volume mounted?") from exc
+        device, number = self._found or (status.st_dev, status.st_ino)
+        if status.st_dev != device and status.st_ino != number:
+            raise Unavailable("the folder of the registry's storage is another one now: is its volume mounted?")
+        self._found = status.st_dev, status.st_ino
 
     # Reading
 

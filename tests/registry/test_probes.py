@@ -121,6 +121,20 @@ async def test_storage_that_does_not_answer(tmp_path: Path) -> None:
         (tmp_path / "away").rename(root)
 
 
+async def test_a_folder_that_is_gone_is_no_empty_store(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    storage = StorageConfig(driver="filesystem", parameters={"rootdirectory": str(data)})
+    at_once = HealthConfig(storagedriver=StorageCheckConfig(interval=1e-9))
+    async with client(create_app(Config(storage=storage, health=at_once))) as http:
+        assert (await http.get("/readyz")).json() == READY
+        data.rename(tmp_path / "elsewhere")
+        response = await http.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["checks"]["storage"].endswith("is gone: is its volume mounted?")
+        (tmp_path / "elsewhere").rename(data)
+        assert (await http.get("/readyz")).json() == READY
+
+
 async def answered(http: httpx.AsyncClient, status: int, path: str = "/v2/") -> httpx.Response:
     """The first answer of that status."""
     for _ in range(10_000):

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,28 @@ class Recorder:
 async def recorder(driver: FilesystemDriver, root: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     await driver.check_writable()
     return Recorder(root, monkeypatch)
+
+
+async def test_an_unmounted_volume_is_no_empty_store(root: Path) -> None:
+    """A link stands for the mount: it can lead to another device without anybody mounting something."""
+    volume = root.parent / "volume"
+    async with aclosing(FilesystemDriver(root, scratch="s")) as driver:
+        await driver.check_present()  # not made yet, which is as good as empty
+        volume.mkdir()
+        root.symlink_to(volume)
+        await driver.check_present()
+        root.unlink()
+        with pytest.raises(Unavailable, match="is gone"):
+            await driver.check_present()
+        root.mkdir()
+        await driver.check_present()  # made again, on the same device
+        root.rmdir()
+        root.symlink_to("/proc")
+        with pytest.raises(Unavailable, match="another one"):
+            await driver.check_present()
+        root.unlink()
+        root.symlink_to(volume)
+        await driver.check_present()
 
 
 async def test_the_root_is_made_durably(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
