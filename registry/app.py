@@ -137,10 +137,13 @@ def _meter(config: Config, numbers: "Numbers | None") -> "Meter | None":
 
 
 async def _ask_something(content: ContentStore) -> None:
-    """One cheap call. Whether the object is there says nothing: only a registry that was pushed to has made it."""
+    """One cheap call. Whether the object is there says nothing: only a registry that was pushed to has made it.
+
+    On S3 a GET, as a 404 without a body does not say whether it is the bucket that is missing.
+    """
     await content.driver.check_present()
     with suppress(ObjectNotFound):
-        await content.driver.head(layout.SECRET)
+        await content.driver.read(layout.SECRET)
 
 
 def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") -> Resolve:

@@ -19,6 +19,7 @@ TICKS = 4
 
 
 async def sample_for_ever(numbers: Numbers, sample: Callable[[], None]) -> None:
+    numbers.place(catalogue.LAG, ())  # on the page from the first moment
     while True:
         sample()
         for _ in range(TICKS):

@@ -61,6 +61,7 @@ async def _log_in(upstream: Upstream) -> None:
             raise LoginRefused(username) from exc
 
 
-class LoginRefused(StorageError):
+class LoginRefused(UpstreamDenied):
     def __init__(self, username: str) -> None:
-        super().__init__(f"it does not take the credentials of {username}")
+        super().__init__()
+        self.args = (f"it does not take the credentials of {username}",)

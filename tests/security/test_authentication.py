@@ -202,6 +202,7 @@ async def test_s18_known_and_unknown_users_get_the_same_answer(anon: Api) -> Non
     for user in ("alice", "mallory"):
         for word in ("wrong", "w" * 73, "", "\0", "é"):
             response = await anon.http.get("/v2/", auth=(user, word))
+            del response.headers["X-Request-Id"]  # the number of the request, whoever it is
             answers.append((response.status_code, dict(response.headers), response.content))
     assert all(answer == answers[0] for answer in answers)
     assert answers[0][0] == 401
