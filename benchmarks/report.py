@@ -26,6 +26,9 @@ HIGHLIGHTS = (
     ("start", "first answer"),
     ("start", "memory at rest"),
     ("whole", "docker pull"),
+    ("proxy", "near: cold by 1"),
+    ("proxy", "near: cold by 50"),
+    ("proxy", "warm by 1"),
 )
 
 

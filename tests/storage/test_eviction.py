@@ -143,7 +143,7 @@ async def test_nothing_older_stays_in_the_stead_of_what_does_not_fit(shelf: Shel
     assert await left(shelf, (HUB, small), (HUB, large), (HUB, new)) == [False, False, True]
 
 
-async def test_a_layer_that_two_share_stays_with_the_other(shelf: Shelf) -> None:
+async def test_p10_a_layer_that_two_share_stays_with_the_other(shelf: Shelf) -> None:
     first = await shelf.image(HUB, layer("shared"), layer("first"), tag="1")
     second = await shelf.image(GHCR, layer("shared"), tag="2")
     await old(shelf)
@@ -258,7 +258,7 @@ async def test_an_image_that_is_pulled_meanwhile_stays(shelf: Shelf) -> None:
     assert (await shelf.content.repository(HUB).list_tags("", 9)).names == ["1"]
 
 
-async def test_a_blob_that_is_read_right_before_its_delete_stays(shelf: Shelf) -> None:
+async def test_f38_a_blob_that_is_read_right_before_its_delete_stays(shelf: Shelf) -> None:
     """Also where nothing but its link says so."""
     await three(shelf)
     link, data = (at(HUB, Digest.of(layer("one"))) for at in (layout.layer_link, _data))

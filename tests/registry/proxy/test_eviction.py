@@ -409,7 +409,7 @@ async def test_pushes_renew_what_they_find_before_the_bounds_of_the_cache_could_
 
 
 @pytest.mark.slow
-async def test_pulls_keep_an_image_and_what_went_is_fetched_again(hub: Scripted, tmp_path: Path) -> None:
+async def test_p10_pulls_keep_an_image_and_what_went_is_fetched_again(hub: Scripted, tmp_path: Path) -> None:
     storage = StorageConfig(driver="filesystem", parameters={"rootdirectory": str(tmp_path / "data")})
     upstreams = (UpstreamConfig(url=hub.url, name="hub", ttl=3600.0),)
     config = Config(storage=storage, upstreams=upstreams, cache=CacheConfig(size=3 * LAYER))

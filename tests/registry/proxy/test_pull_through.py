@@ -335,7 +335,7 @@ async def test_a_mirror_as_distribution_has_it(hub: Scripted, serve: Serve) -> N
         ("DELETE", "blobs/{digest}"),
     ],
 )
-async def test_nobody_writes(hub: Scripted, serve: Serve, storage: StorageConfig, method: str, path: str) -> None:
+async def test_s15_nobody_writes(hub: Scripted, serve: Serve, storage: StorageConfig, method: str, path: str) -> None:
     upstream = UpstreamConfig(url=hub.url, name="hub", default=True)
     for settings in ({"upstreams": (upstream,)}, {"proxy": ProxyConfig(remoteurl=hub.url)}):
         async with serve(**settings) as api:
