@@ -1,6 +1,7 @@
 """F3: the registry is killed while it fetches from a slow upstream; started again, it goes on where it stood.
 
-A short round for `make test`; MOORAGE_KILLS=200 for a long one. A failed run is repeated by MOORAGE_SEED.
+A short round for `make test`, else a fifth of MOORAGE_KILLS, as each takes a second and more. A failed run is repeated
+by MOORAGE_SEED.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from storage.names import RepositoryName
 from tests.interop.peers import OURS, free_port, started, write_config
 from tests.registry.proxy.scripted import Exchange, Scripted, scripted
 
-KILLS = int(os.environ.get("MOORAGE_KILLS", "6"))
+KILLS = max(6, int(os.environ.get("MOORAGE_KILLS", "0")) // 5)
 SEED = int(os.environ.get("MOORAGE_SEED", random.SystemRandom().randrange(1 << 32)))
 NAME = RepositoryName("a/b")
 PIECE, PAUSE = 64 << 10, 0.001
