@@ -38,6 +38,7 @@ from registry.request_ids import RequestIds
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.stores import manifest_rules, open_driver
+from registry.tasks import end_all
 from registry.tracing import traced
 from registry.urls import Urls
 from storage import layout
@@ -267,10 +268,7 @@ def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None", 
             async with health.watching():
                 yield
         finally:
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await end_all(tasks)
             if mirrors is not None:
                 await mirrors.aclose()
             await content.aclose()

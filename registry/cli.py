@@ -118,8 +118,7 @@ def serve(options: argparse.Namespace) -> int:
 def garbage_collect(options: argparse.Namespace) -> int:
     from registry.commands import garbage_collect as command
 
-    loaded = _load_for_work(options)
-    with _explaining(loaded, 1):
+    with _working(options, 1) as loaded:
         return command.run(loaded.config, options)
 
 
@@ -127,11 +126,7 @@ def doctor(options: argparse.Namespace) -> int:
     """0: all is well. 1: something is left to be done. 2: could not look."""
     from registry.commands import doctor as command
 
-    try:
-        loaded = _load_for_work(options)
-    except Refusal as exc:
-        raise Refusal(str(exc), command.COULD_NOT_LOOK) from exc
-    with _explaining(loaded, command.COULD_NOT_LOOK):
+    with _working(options, command.COULD_NOT_LOOK) as loaded:
         return command.run(loaded.config, options)
 
 
@@ -148,11 +143,7 @@ def prefetch(options: argparse.Namespace) -> int:
 def _on_upstreams(options: argparse.Namespace, name: str) -> int:
     from importlib import import_module
 
-    try:
-        loaded = _load_for_work(options)
-    except Refusal as exc:
-        raise Refusal(str(exc), 2) from exc
-    with _explaining(loaded, 2):
+    with _working(options, 2) as loaded:
         try:
             command = import_module(f"registry.commands.{name}")
         except ModuleNotFoundError as exc:
@@ -169,19 +160,18 @@ def healthcheck(options: argparse.Namespace) -> int:
     return command.run(_load(options).config, options)
 
 
-def _load_for_work(options: argparse.Namespace) -> "Loaded":
-    """The configuration, for a command that works on the store and then ends."""
+@contextmanager
+def _working(options: argparse.Namespace, status: int) -> Iterator["Loaded"]:
+    """For a command that works on the store and then ends. status: where it could not begin, or had to stop."""
     from registry import logs
 
-    loaded = _load(options)
-    logs.configure(loaded.config.log)
-    return loaded
-
-
-@contextmanager
-def _explaining(loaded: "Loaded", status: int) -> Iterator[None]:
     try:
-        yield
+        loaded = _load(options)
+    except Refusal as exc:
+        raise Refusal(str(exc), status) from exc
+    logs.configure(loaded.config.log)
+    try:
+        yield loaded
     except Refusal:
         raise
     except Exception as exc:

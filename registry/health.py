@@ -15,9 +15,10 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from registry.debug import Answer
+from registry.tasks import end_all
 from storage.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,7 @@ class Check:
 
     async def aclose(self) -> None:
         if self._look is not None:
-            self._look.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._look
+            await end_all([self._look])
 
     def _begin(self) -> asyncio.Task[None]:
         self._began = self._clock()
@@ -165,10 +164,7 @@ class Health:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await end_all(tasks)
             for check in (self._storage, *self._polled):
                 await check.aclose()
 

@@ -13,9 +13,10 @@ from registry.lifespan import HOSTING, Hosting
 from registry.metrics.numbers import Numbers
 from registry.metrics.page import MEDIA_TYPE, render
 from registry.metrics.requests import Measured
-from registry.metrics.sampler import ended, sample_for_ever, sample_server
+from registry.metrics.sampler import sample_for_ever, sample_server
 from registry.metrics.timed_driver import TimedDriver
 from registry.metrics.upstreams import sample_upstreams
+from registry.tasks import end_all
 from storage.driver import StorageDriver
 
 if TYPE_CHECKING:  # its packages are an extra of their own
@@ -66,7 +67,7 @@ class Meter:
         try:
             yield
         finally:
-            await ended(task)
+            await end_all([task])
 
     def _sample(self) -> None:
         for sample in self._samples:

@@ -7,7 +7,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from registry.lifespan import Hosting
 from registry.metrics import catalogue
@@ -26,12 +25,6 @@ async def sample_for_ever(numbers: Numbers, sample: Callable[[], None]) -> None:
             began = time.monotonic()
             await asyncio.sleep(TICK)
             numbers.observe(catalogue.LAG, (), max(0.0, time.monotonic() - began - TICK))
-
-
-async def ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def sample_server(numbers: Numbers, hosting: Hosting) -> None:
