@@ -101,12 +101,13 @@ def test_kubernetes_settings(name: str, tmp_path: Path) -> None:
     assert loaded.config.storage.maintenance.readonly.enabled == (name == "replica")
 
 
+def kubernetes(*names: str) -> list[dict[str, Any]]:
+    texts = [(DEPLOY / "kubernetes" / f"{name}.yaml").read_text() for name in names]
+    return [document for text in texts for document in yaml.safe_load_all(text)]
+
+
 def test_kubernetes() -> None:
-    documents = [
-        document
-        for path in ("namespace", "replica", "writer")
-        for document in yaml.safe_load_all((DEPLOY / "kubernetes" / f"{path}.yaml").read_text())
-    ]
+    documents = kubernetes("namespace", "replica", "writer")
     pods = [d["spec"]["template"]["spec"] for d in documents if d["kind"] in {"DaemonSet", "Deployment"}]
     assert len(pods) == 2
     for pod in pods:
@@ -118,14 +119,34 @@ def test_kubernetes() -> None:
         assert container["livenessProbe"]
 
 
+def test_the_collector_is_a_writer_that_nobody_pushes_to() -> None:
+    """Same configuration, role and bounds; but neither behind its Service nor counted by its PodDisruptionBudget."""
+    writer = kubernetes("writer")
+    (deployment,) = (document for document in writer if document["kind"] == "Deployment")
+    selectors = [d["spec"]["selector"] for d in writer if d["kind"] in {"Service", "PodDisruptionBudget"}]
+    (cron,) = kubernetes("collector")
+    assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+    theirs, ours = (each["spec"]["template"] for each in (deployment, cron["spec"]["jobTemplate"]))
+    for selector in selectors:
+        assert not selector.get("matchLabels", selector).items() <= ours["metadata"]["labels"].items()
+    for name in ("serviceAccountName", "securityContext", "volumes"):
+        assert ours["spec"][name] == theirs["spec"][name]
+    (serving,), (collecting,) = theirs["spec"]["containers"], ours["spec"]["containers"]
+    for name in ("image", "securityContext", "volumeMounts"):
+        assert collecting[name] == serving[name]
+    assert collecting["args"] == ["garbage-collect", *serving["args"][1:]]
+    assert collecting["resources"]["limits"]["memory"]
+
+
 def test_kustomize() -> None:
     if (kubectl := shutil.which("kubectl")) is None:
         pytest.skip("kubectl is not installed")
     shown = subprocess.run([kubectl, "kustomize", DEPLOY / "kubernetes"], check=True, capture_output=True, text=True)
-    kinds = [document["kind"] for document in yaml.safe_load_all(shown.stdout)]
-    assert sorted(kinds) == [
+    documents = list(yaml.safe_load_all(shown.stdout))
+    assert sorted(document["kind"] for document in documents) == [
         "ConfigMap",
         "ConfigMap",
+        "CronJob",
         "DaemonSet",
         "Deployment",
         "Namespace",
@@ -134,12 +155,38 @@ def test_kustomize() -> None:
         "ServiceAccount",
         "ServiceAccount",
     ]
+    (cron,) = (document for document in documents if document["kind"] == "CronJob")
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["configMap"]["name"] in {d["metadata"]["name"] for d in documents}  # renamed with it
+    assert pod["containers"][0]["image"] == "registry.example.com/moorage:1"
 
 
-def test_unit() -> None:
+@pytest.mark.slow
+def test_units() -> None:
     if (verify := shutil.which("systemd-analyze")) is None:
         pytest.skip("systemd is not installed")
-    unit = DEPLOY / "systemd" / "moorage.service"
-    done = subprocess.run([verify, "verify", unit], check=False, capture_output=True, text=True)
-    complaints = [line for line in done.stderr.splitlines() if unit.name in line and "is not executable" not in line]
+    units = sorted((DEPLOY / "systemd").iterdir())
+    assert len(units) == 3
+    done = subprocess.run([verify, "verify", *units], check=False, capture_output=True, text=True)
+    complaints = [
+        line
+        for line in done.stderr.splitlines()
+        if any(unit.name in line for unit in units) and "is not executable" not in line
+    ]
     assert not complaints
+
+
+def test_the_collector_is_as_confined_as_the_registry_and_reads_the_same() -> None:
+    """And is the same user, as systemd gives the folder of the store to whom it starts."""
+
+    def settings(name: str) -> set[str]:
+        lines = (DEPLOY / "systemd" / name).read_text().splitlines()
+        service = lines[lines.index("[Service]") : lines.index("[Install]") if "[Install]" in lines else None]
+        return {line for line in service if line and not line.startswith("#")}
+
+    of_serving = ("Type=", "ExecStart", "ExecReload=", "Restart", "TimeoutStopSec=", "LimitNOFILE=", "MemoryMax=")
+    serving, collecting = settings("moorage.service"), settings("moorage-gc.service")
+    assert {line for line in serving if not line.startswith(of_serving)} <= collecting
+    assert "User=moorage" in collecting
+    (start,) = (line for line in serving if line.startswith("ExecStart="))
+    assert start.replace(" serve ", " garbage-collect ") in collecting
