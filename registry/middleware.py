@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from registry.answered import counted
+
 access = logging.getLogger("registry.access")
 
 API_VERSION = (b"docker-distribution-api-version", b"registry/2.0")
@@ -44,29 +46,21 @@ class AccessLog:
         if scope["type"] != "http" or not access.isEnabledFor(logging.INFO):
             await self._app(scope, receive, send)
             return
-        started, status, sent = time.monotonic(), 0, 0
-
-        async def counting(message: Message) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            else:
-                sent += len(message.get("body", b"")) + message.get("count", 0)
-            await send(message)
-
+        started = time.monotonic()
+        answered, send = counted(scope, send)
         try:
-            await self._app(scope, receive, counting)
+            await self._app(scope, receive, send)
         finally:
             actor, client = scope.get("actor"), scope.get("client")
             access.info(
                 "%s %s %d",
                 scope["method"],
                 scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
-                status,
+                answered.status,
                 extra={
                     "remote": client[0] if client else "",
                     "user": actor.name if actor is not None and actor.name else "",
-                    "bytes": sent,
+                    "bytes": answered.size,
                     "seconds": round(time.monotonic() - started, 4),
                     "agent": _agent(scope),
                 },

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from registry.answered import counted
 from registry.inlet import EXTENSION, Inlet
 from registry.metrics import catalogue
 from registry.metrics.catalogue import SECONDS, SIZES
@@ -62,26 +63,18 @@ class Measured:
                 await self._app(scope, receive, send)
             return
         body = _Body(scope, receive) if scope["method"] in _WITH_BODY else None
-        status = sent = 0
-
-        async def counting(message: Message) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            else:
-                sent += len(message.get("body", b"")) + message.get("count", 0)
-            await send(message)
-
+        answered, send = counted(scope, send)
         self._running[id(scope)] = scope
         began = time.monotonic()
         try:
-            await self._app(scope, receive if body is None else body.receive, counting)
+            await self._app(scope, receive if body is None else body.receive, send)
         except ResponseBroken:
             self._numbers.add(catalogue.BROKEN, (handler_of(scope),))
             raise
         finally:
             del self._running[id(scope)]
-            self._note(scope, status, time.monotonic() - began, 0 if body is None else body.size, sent)
+            received = 0 if body is None else body.size
+            self._note(scope, answered.status, time.monotonic() - began, received, answered.size)
 
     def _note(self, scope: Scope, status: int, seconds: float, received: int, sent: int) -> None:
         key = (scope.get("endpoint"), scope["method"], status)
