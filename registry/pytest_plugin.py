@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 # the driver contract that the package ships fails with explanations, as tests do
-pytest.register_assert_rewrite("storage.testing", "storage.testing_content", "storage.testing_tools")
+pytest.register_assert_rewrite("storage.testing")
 
 if TYPE_CHECKING:
     from registry.server import RunningServer

@@ -1,6 +1,6 @@
 """StorageDriver: the contract between the registry and a place that keeps objects under keys.
 
-A driver knows keys, bytes and ranges; it never sees a digest, a tag or a manifest. `storage/testing.py` checks every
+A driver knows keys, bytes and ranges; it never sees a digest, a tag or a manifest. `storage/testing` checks every
 sentence below on any driver. What holds for all verbs:
 
 - A key is `a/b/c`: components of letters, digits, `.`, `_`, `-`; no leading slash. What is none raises ValueError

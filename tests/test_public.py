@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for package in ("registry", "storage") for path in (ROOT / package).rglob("*.py"))
-CONTRACTS = ["storage.driver", "storage.repository", "storage.errors", "storage.testing"]
+TESTS = sorted(f"storage.testing.{path.stem}" for path in (ROOT / "storage/testing").glob("[!_]*.py"))
+CONTRACTS = ["storage.driver", "storage.repository", "storage.errors", "storage.testing", *TESTS]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

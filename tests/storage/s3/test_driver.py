@@ -6,7 +6,7 @@ import pytest
 
 from storage.driver import StorageDriver
 from storage.testing import DriverContract, ListingContract
-from storage.testing_tools import DriverFixtures
+from storage.testing.tools import DriverFixtures
 from tests.s3.servers import S3Server
 from tests.storage.s3.conftest import CHUNKSIZE, MemoryStore, RawStore, ServerStore
 from tests.storage.s3.memorybucket import MemoryBucket

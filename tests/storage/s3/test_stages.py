@@ -11,7 +11,7 @@ from storage.drivers.s3.copies import FIRST, LARGEST_COPY, QUICK, Copier
 from storage.drivers.s3.driver import S3Driver
 from storage.drivers.s3.stages import part_size
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, Unavailable
-from storage.testing_tools import Tapped, pattern, pieces
+from storage.testing.tools import Tapped, pattern, pieces
 from tests.storage.s3.conftest import CHUNKSIZE, SETTINGS
 from tests.storage.s3.memorybucket import Fault, MemoryBucket
 

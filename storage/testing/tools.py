@@ -1,4 +1,4 @@
-"""What the tests of storage/testing.py share: awkward keys, chunks that wait or must not be asked for, fixtures."""
+"""What the contract's tests share: awkward keys, chunks that wait or must not be asked for, fixtures."""
 
 import asyncio
 import hashlib

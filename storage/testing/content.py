@@ -13,7 +13,7 @@ import pytest
 
 from storage.driver import CHUNK, Stage, StorageDriver
 from storage.errors import ObjectNotFound, OffsetMismatch
-from storage.testing_tools import TURNS, DriverFixtures, Tapped, Valve, keys, pattern, pieces, soon
+from storage.testing.tools import TURNS, DriverFixtures, Tapped, Valve, keys, pattern, pieces, soon
 
 KEY = "blobs/sha256/ab/abcd/data"
 STAGING = "uploads/1/data"
