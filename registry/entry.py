@@ -1,7 +1,8 @@
 """The command `registry` as the image has it: what root starts does not stay root.
 
-- The process becomes the owner of the store: of distribution's tree in it if there is one, else of its folder; where
-  the store is no folder, of /var/lib/registry. So it writes as whoever wrote before, and a fresh volume is nobody's.
+- The process becomes the owner of the store: of distribution's tree in it if there is one, else of its folder. So it
+  writes as whoever wrote before, and a fresh volume is nobody's. Where the store is no folder (S3, memory),
+  /var/lib/registry says by its owner whom to become, and need be of no use.
 - If that owner is root, as it is where registry:2 has written, it stays root and gives up its capabilities. Two are
   kept where they are needed: to listen below port 1024, and to use root's tree in a folder that is another's.
 - A user chosen from outside (`docker run --user`) is kept.
@@ -39,33 +40,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def leave_root(loaded: "Loaded") -> None:
-    """Raises Refusal where the owner's folder can be used neither as its owner nor as root."""
+    """Raises Refusal where the store's folder can be used neither as its owner nor as root."""
     if os.geteuid() != 0:
         return
     config = loaded.config
-    folder = store_folder(config)
-    uid, gid = owner(folder)
-    keep = capabilities(config, uid, folder)
+    store = store_folder(config)
+    uid, gid = owner(store or _closest(VOLUME))
+    keep = capabilities(config, uid, store)
     try:
         _become(uid, gid, keep)
     except PermissionError as exc:
         _give_up(keep)
-        writing = not config.storage.maintenance.readonly.enabled
-        if not os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writing else 0)):
+        if store and not _usable(store, writing=not config.storage.maintenance.readonly.enabled):
             raise Refusal(
-                f"may not become user {uid}, who owns {folder}: the container has no capability for it"
+                f"may not become user {uid}, who owns {store}: the container has no capability for it"
                 f" (cap_drop); start it with --user {uid}:{gid}"
             ) from exc
 
 
-def store_folder(config: "Config") -> Path:
-    """The closest that exists to where the store is."""
-    root = config.storage.parameters.get("rootdirectory") if config.storage.driver == "filesystem" else None
-    folder = Path(str(root)) if root else VOLUME
+def store_folder(config: "Config") -> Path | None:
+    """The closest that exists to where the store is; None: it is no folder."""
+    if config.storage.driver != "filesystem":
+        return None
+    return _closest(Path(str(config.storage.parameters["rootdirectory"])))
+
+
+def _closest(folder: Path) -> Path:
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def _usable(folder: Path, *, writing: bool) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writing else 0))
 
 
 def owner(folder: Path) -> tuple[int, int]:
@@ -75,10 +83,10 @@ def owner(folder: Path) -> tuple[int, int]:
     return found.st_uid, found.st_gid
 
 
-def capabilities(config: "Config", uid: int, folder: Path) -> frozenset[int]:
+def capabilities(config: "Config", uid: int, store: Path | None) -> frozenset[int]:
     """What the user cannot do without."""
     keep = set()
-    if uid == 0 and folder.stat().st_uid != 0:
+    if store and uid == 0 and store.stat().st_uid != 0:
         keep.add(CAP_DAC_OVERRIDE)
     addresses = [config.http.addr] if config.http.net == "tcp" else []
     ports = [addr.rpartition(":")[2] for addr in (*addresses, config.http.debug.addr)]

@@ -4,6 +4,7 @@ load() does not ask: it reads the configuration alone. Whether a certificate fit
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from .errors import ConfigError
@@ -22,6 +23,8 @@ def check_files(loaded: Loaded) -> None:
         root = Path(str(config.storage.parameters["rootdirectory"]))
         writing = not config.storage.maintenance.readonly.enabled
         _folder(root, loaded.origin("storage.filesystem.rootdirectory"), writing=writing)
+    elif config.proxy.remoteurl or config.upstreams:
+        _scratch("proxy.remoteurl" if config.proxy.remoteurl else "upstreams")
 
 
 def _readable(setting: str, path: str, origin: str, advice: str) -> None:
@@ -57,3 +60,13 @@ def _folder(root: Path, origin: str, *, writing: bool) -> None:
         user, may = os.getuid(), "written to" if writing else "read"
         advice = f"`chown -R {user} {found}`, or name another folder in REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
         raise ConfigError(setting, f"{found} cannot be {may} by user {user}: {advice}", origin)
+
+
+def _scratch(setting: str) -> None:
+    """What a cache fetches lies in files without names until it is stored, where the store cannot have what grows."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        problem = "what a cache fetches lies in a folder until it is stored, and there is none that can be written to"
+        advice = f"mount one at /tmp (docker's `--tmpfs /tmp` is memory), or name one of user {os.getuid()} in TMPDIR"
+        raise ConfigError(setting, f"{problem}: {advice}") from None

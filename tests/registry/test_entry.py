@@ -20,9 +20,10 @@ def test_the_folder_is_the_closest_that_exists(tmp_path: Path) -> None:
     assert entry.store_folder(over(tmp_path / "not" / "yet")) == tmp_path
 
 
-def test_without_a_folder_it_is_the_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "VOLUME", tmp_path)
-    assert entry.store_folder(Config(storage=StorageConfig(driver="inmemory", parameters={}))) == tmp_path
+def test_a_store_that_is_no_folder() -> None:
+    config = Config(storage=StorageConfig(driver="s3", parameters={"bucket": "images", "rootdirectory": "/folder"}))
+    assert entry.store_folder(config) is None
+    assert entry.capabilities(config, 0, None) == frozenset()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")

@@ -27,6 +27,21 @@ def test_drivers_without_a_folder_need_none() -> None:
     check_files(load(None, {"REGISTRY_STORAGE": "inmemory"}))
 
 
+@pytest.mark.parametrize("setting", ["proxy.remoteurl", "upstreams"])
+def test_a_cache_that_is_no_folder_needs_one_besides(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    upstreams = {
+        "proxy.remoteurl": {"REGISTRY_PROXY_REMOTEURL": "https://upstream.example"},
+        "upstreams": {"REGISTRY_UPSTREAMS": '[{"url": "https://upstream.example"}]'},
+    }
+    environ = {"REGISTRY_STORAGE": "inmemory", **upstreams[setting]}
+    check_files(load(None, environ))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # it looks once in a process
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/dev/null"])
+    text = problem(**environ)
+    assert text.startswith(f"{setting}: ")
+    assert f"of user {os.getuid()} in TMPDIR" in text
+
+
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     name = "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"
