@@ -3,8 +3,8 @@
 One stream is as fast as ranges side by side where nothing limits a connection, and cheaper; where something does, such
 as S3 itself at some 90 MB/s, ranges win by their number. Nobody knows beforehand, so the process measures:
 
-- The window is 0, 3 or 7 parts. A wider one is tried between two looks at the one that is used, and taken only if it
-  is half as fast again as the faster of the two: what speeds up by itself, on a busy machine, does so for both.
+- The window is shut or open. Open is tried between two looks at shut, and taken only if it is half as fast again as the
+  faster of the two: what speeds up by itself, on a busy machine, does so for both.
 - Then it rests, longer each time, before it learns anew.
 - What counts are spans in which the store was waited for, not the client, and behind those in which what was fetched in
   another way came to its end.
@@ -19,22 +19,25 @@ PART = 4 << 20
 SPAN = 16 << 20
 """Bytes over which a rate is measured."""
 
-LEVELS = (0, 3, 7)
+STREAMS = 8
+"""Streams side by side that are worth having, of all readers together."""
+
 GAIN = 1.5
-"""Four streams at 90 MB/s each, 20 ms away, give 2.9 times one, and eight of them twice four; on a machine where one
-stream takes all there is, the same stream was seen to vary by half between two seconds."""
+"""Eight streams at 90 MB/s each, 20 ms away, give 4 times one; on a machine where one stream takes all there is, the
+same stream was seen to vary by half between two seconds. There is nothing between one and eight: four give 2.8 times
+one there, so that eight beside four would have to be told from noise."""
 
 SAMPLES = 2
 """Spans that are measured in one way, of which the faster counts."""
 
-STREAMS = 8
-"""Streams side by side that are worth having, of all readers together."""
-
-TRYING = LEVELS[-1] * PART + 2 * SPAN
+TRYING = (STREAMS - 1) * PART + 2 * SPAN
 """Bytes of an object whose reader tries: it reads a span after all that is ahead has been changed."""
 
 BUDGET = 32 << 20
 """Bytes of buffers."""
+
+_WORTH_TRYING = 3
+"""Parts ahead of each reader, below which there is little to be seen."""
 
 _REST = 300.0
 _LONGEST_REST = 3600.0
@@ -44,17 +47,17 @@ class Window:
     """Times in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        self._level = 0
+        self._open = False
         self._samples: list[float] = []
-        self._rates: list[float] = []  # of the level, of the next one, and of the level again
+        self._rates: list[float] = []  # shut, open, and shut again
         self._readers = 0
         self._rest = _REST
         self._rests_until: float | None = None
 
     def parts(self, readers: int, *, tries: bool = True) -> int:
-        """Parts that each of so many readers may fetch ahead. tries: does it measure what a wider window brings?"""
-        level = self._level + (tries and len(self._rates) == 1)
-        return min(LEVELS[level], _worth(readers))
+        """Parts that each of so many readers may fetch ahead. tries: does it measure what an open window brings?"""
+        tried = tries and len(self._rates) == 1
+        return _worth(readers) if self._open or tried else 0
 
     def record(self, parts: int, readers: int, size: int, elapsed: float, waited: float, now: float) -> None:
         """One of so many readers has read a span with so many parts ahead. waited: the store's share of elapsed."""
@@ -62,14 +65,15 @@ class Window:
             if now < self._rests_until:
                 return
             self._rests_until = None
-            self._compare(0)
+            self._open = False
+            self._look_again()
         if readers != self._readers:  # their number changes the rate of each: what was measured cannot be compared
             self._readers = readers
-            self._compare(self._level)
-        if self._level + 1 == len(LEVELS) or LEVELS[self._level + 1] > _worth(readers):
+            self._look_again()
+        if _worth(readers) < _WORTH_TRYING:
             return  # fewer readers may get more
         trial = len(self._rates) == 1
-        # a client that is overtaken by the wider window is what that is for
+        # a client that is overtaken by the open window is what that is for
         if parts != self.parts(readers) or elapsed <= 0 or (not trial and waited < elapsed / 2):
             return
         self._samples.append(size / elapsed)
@@ -81,18 +85,16 @@ class Window:
     def _decide(self, now: float) -> None:
         looks, tried = self._rates[::2], self._rates[1:2]
         if tried and tried[0] < GAIN * max(looks):
-            self._compare(self._level)
-            self._settle(now)
+            self._settle(False, now)
         elif len(looks) == 2:
-            self._compare(self._level + 1)
-            if self._level + 1 == len(LEVELS):
-                self._settle(now)
+            self._settle(True, now)
 
-    def _compare(self, level: int) -> None:
-        """Begin with what `level` gives."""
-        self._level, self._samples, self._rates = level, [], []
+    def _look_again(self) -> None:
+        self._samples, self._rates = [], []
 
-    def _settle(self, now: float) -> None:
+    def _settle(self, is_open: bool, now: float) -> None:
+        self._open = is_open
+        self._look_again()
         self._rests_until = now + self._rest
         self._rest = min(2 * self._rest, _LONGEST_REST)
 

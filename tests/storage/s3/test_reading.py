@@ -240,16 +240,13 @@ def turns(*parts: int) -> list[int]:
     return [each for each in parts for _ in range(SAMPLES)]
 
 
-def test_the_window_opens_where_connections_are_capped() -> None:
-    assert Link(90e6, 1e9).read(16) == [*turns(0, 3, 0, 3, 7, 3), 7, 7, 7, 7]
-
-
-def test_the_window_stops_where_it_ends_to_help() -> None:
-    assert Link(90e6, 300e6).read(14) == [*turns(0, 3, 0, 3, 7), 3, 3, 3, 3]
+@pytest.mark.parametrize("together", [1e9, 300e6])
+def test_the_window_opens_where_connections_are_capped(together: float) -> None:
+    assert Link(90e6, together).read(10) == [*turns(0, 7, 0), 7, 7, 7, 7]
 
 
 def test_the_window_stays_shut_where_one_stream_takes_all() -> None:
-    assert Link(800e6, 800e6).read(100) == [*turns(0, 3), *[0] * 96]
+    assert Link(800e6, 800e6).read(100) == [*turns(0, 7), *[0] * 96]
 
 
 @pytest.mark.parametrize(("first", "then"), [(0.4, 1.0), (1.0, 0.4)])
@@ -257,8 +254,7 @@ def test_what_speeds_up_by_itself_opens_no_window(first: float, then: float) -> 
     """A stream had the machine to share at first, and has it alone later; or the other way round."""
     for spans in range(1, 12):
         link = Link(800e6, 800e6, speeds=(first,) * spans + (then,) * 100)
-        assert 7 not in link.read(100), spans
-        assert link.window.parts(1) == 0, spans
+        assert set(link.read(100)[4 * SAMPLES :]) == {0}, spans
 
 
 def test_the_window_is_not_opened_by_slow_clients() -> None:
@@ -270,15 +266,15 @@ def test_a_client_that_is_overtaken_by_what_is_tried() -> None:
     link = Link(90e6, 300e6)
     link.read(SAMPLES)
     link.read(SAMPLES, waited=0.0)
-    assert link.read(SAMPLES + 1)[-1] == 3
+    assert link.read(SAMPLES + 1)[-1] == 7
 
 
 def test_only_readers_of_large_objects_try() -> None:
     link = Link(90e6, 1e9)
     link.read(SAMPLES)
-    assert (link.window.parts(1), link.window.parts(1, tries=False)) == (3, 0)
+    assert (link.window.parts(1), link.window.parts(1, tries=False)) == (7, 0)
     link.read(2 * SAMPLES)
-    assert link.window.parts(1, tries=False) == 3, "what has been found is for all"
+    assert link.window.parts(1, tries=False) == 7, "what has been found is for all"
 
 
 def test_many_readers_need_no_window() -> None:
@@ -306,7 +302,7 @@ def test_what_was_learned_is_looked_at_again() -> None:
 
 @pytest.mark.slow
 async def test_only_spans_that_were_read_in_one_way_count(driver: S3Driver, bucket: MemoryBucket) -> None:
-    """And only those of large objects. Behind a change three parts are left out, and at a start with three ahead."""
+    """And only those of large objects. Behind a change what is ahead is left out, and at a start with parts ahead."""
     told: list[int] = []
 
     class Told(Window):
@@ -319,7 +315,7 @@ async def test_only_spans_that_were_read_in_one_way_count(driver: S3Driver, buck
     driver._ahead.window = Told()
     bucket.store("root/small", bytes(TRYING - 1))
     bucket.store("root/large", bytes(TRYING))
-    for key, expected in (("small", []), ("large", [0, 0, 3]), ("large", [3, 0]), ("large", [0, 3, 3]), ("small", [])):
+    for key, expected in (("small", []), ("large", [0, 0]), ("large", [7, 7]), ("large", [0, 0]), ("large", [7, 7])):
         await content(await driver.open(key))
         assert told == expected
         told.clear()
