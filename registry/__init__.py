@@ -5,5 +5,6 @@ dispatch.py   from a request to a handler
 handlers/     one module per kind of thing
 errors.py     every refusal, in one table
 server.py     serves an ASGI application: sockets, TLS, limits, signals
-cli.py        the command line
+cli.py        the command line; its words are in arguments.py
+commands/     one module per command
 """

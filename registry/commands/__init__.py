@@ -1,1 +1,1 @@
-"""Commands that look after a store. Each is imported when it is asked for, and raises Refusal."""
+"""What the commands do, a module each. Each is imported when it is asked for, and raises Refusal."""

@@ -396,20 +396,6 @@ def test_memory_is_not_shared(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["0"], ["-1"], ["two"], ["257"], ["1.5"], [""], ["²"]])
-def test_numbers_that_cannot_be(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.make_parser().parse_args(["serve", f"--workers={words[0]}"])
-    assert caught.value.code == 2
-    assert "expected a number from 1 to 256, or auto" in capsys.readouterr().err
-
-
-def test_auto_is_one_for_each_core() -> None:
-    parse = cli.make_parser().parse_args
-    assert parse(["serve", "--workers", "auto"]).workers == len(os.sched_getaffinity(0))
-    assert parse(["serve"]).workers == 1
-
-
 # Chores.
 
 
