@@ -19,7 +19,7 @@ from yarl import URL
 from storage.driver import CallSeen
 from storage.drivers.s3 import errors, xml
 from storage.drivers.s3.bucket import PerhapsOurs
-from storage.drivers.s3.clock import StoreClock
+from storage.drivers.s3.clock import TOLERANCE, StoreClock
 from storage.drivers.s3.credentials import Source
 from storage.drivers.s3.endpoint import Endpoint
 from storage.drivers.s3.errors import Fault, Operation, Remedy
@@ -96,7 +96,7 @@ class Calls:
         self._closed = False
         self.seen: CallSeen | None = None
         self.met = False
-        """Has an answer shown that the bucket exists? A 404 to HEAD alone does not."""
+        """Has an answer shown, and none denied since, that the bucket exists? A 404 to HEAD alone does not."""
 
     async def aclose(self) -> None:
         self._closed = True
@@ -138,19 +138,19 @@ class Calls:
         tried: set[Remedy] = set()
         while True:
             credentials = await self.source.get()
-            began = time.monotonic()
-            found = await self._try(request, credentials, finish)
+            signed, began = self.clock.signing(), time.monotonic()
+            found = await self._try(request, credentials, signed, finish)
             self._trace(request, found, began)
             if not isinstance(found, Fault):
                 self.met = True
                 return found, repeats
-            self.met = self.met or found.code in ("NoSuchKey", "NoSuchUpload")
+            self.met = (self.met or found.code in ("NoSuchKey", "NoSuchUpload")) and found.code != "NoSuchBucket"
             remedy = errors.remedy(found)
             if remedy is Remedy.REPEAT and repeats + 1 < self._retries.total and not self._closed:
                 log.debug("%s; trying again", errors.describe(found, request.operation, self._settings.bucket))
                 await asyncio.sleep(self._retries.wait(repeats))
                 repeats += 1
-            elif remedy not in tried and await self._remedied(remedy, credentials):
+            elif remedy not in tried and await self._remedied(remedy, credentials, signed):
                 tried.add(remedy)  # each once
             else:
                 failure = self.fail(request, found)
@@ -158,17 +158,24 @@ class Calls:
                     raise PerhapsOurs from found.cause
                 raise failure from found.cause
 
-    async def _remedied(self, remedy: Remedy, refused: Credentials) -> bool:
-        """Is there anything now that was not there when the request was signed?"""
-        if remedy is Remedy.CREDENTIALS:
-            return await self.source.renew(refused) is not refused
-        return remedy is Remedy.CLOCK and self.clock.skewed  # learned from the Date of the answer
+    async def _remedied(self, remedy: Remedy, refused: Credentials, signed: float) -> bool:
+        """Is there anything now that was not there when the request was signed? signed: with which time."""
+        # the Date of the answer has told: ours may be wrong, or what we took for the store's (a machine that slept)
+        if remedy in (Remedy.CLOCK, Remedy.EITHER) and abs(self.clock.signing() - signed) > TOLERANCE:
+            return True
+        if remedy in (Remedy.CREDENTIALS, Remedy.EITHER):
+            return not (await self.source.renew(refused)).has_keys_of(refused)
+        return False
 
     async def _try(
-        self, request: Request, credentials: Credentials, finish: Callable[[aiohttp.ClientResponse], Awaitable[T]]
+        self,
+        request: Request,
+        credentials: Credentials,
+        signed: float,
+        finish: Callable[[aiohttp.ClientResponse], Awaitable[T]],
     ) -> T | Fault:
         try:
-            response = await self._send(request, credentials)
+            response = await self._send(request, credentials, signed)
             try:
                 if response.status < 300:
                     return await finish(response)
@@ -181,11 +188,11 @@ class Calls:
         except errors.FOREIGN as exc:
             return Fault(0, cause=exc)
 
-    async def _send(self, request: Request, credentials: Credentials) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, credentials: Credentials, signed: float) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = open_session(self._settings, self.endpoint)
         path, query = self.endpoint.path(request.key), encode_query(request.query)
-        headers = self.signer.headers(credentials, request.method, path, query, request.headers, self.clock.signing())
+        headers = self.signer.headers(credentials, request.method, path, query, request.headers, signed)
         headers["user-agent"] = self._agent
         headers["accept-encoding"] = "identity"
         size = 0 if request.body is None else memoryview(request.body).nbytes
@@ -201,6 +208,7 @@ class Calls:
             timeout=aiohttp.ClientTimeout(
                 # a time for the whole only where we send: a body that we read may take as long as its reader
                 total=patience + size / _SLOWEST if size else None,
+                connect=patience,  # and for a place among maxconnections, which slow clients may fill
                 sock_connect=self._settings.connecttimeout,
                 sock_read=patience,
             ),

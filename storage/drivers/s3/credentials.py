@@ -5,7 +5,8 @@ thread, as does its import: both take longer than a request may wait on the even
 
 - One fetch at a time, whoever asks. It looks at everything afresh, so a changed profile or variable is found.
 - In the last AHEAD seconds of credentials a fetch begins in the background; requests go on with the old ones.
-- A fetch that failed is not repeated for PAUSE seconds: metadata servers throttle as well.
+- A fetch that failed, or gave the keys that we had, is not repeated for PAUSE seconds: metadata servers throttle as
+  well, and an instance's has newer keys only some five minutes before the end of the old ones.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ class Source(Protocol):
         """Raises Unavailable when there are none."""
 
     async def renew(self, refused: Credentials) -> Credentials:
-        """Others than `refused`, which the store says are no longer good; `refused` where there are no others."""
+        """Others than `refused`, which the store says are no longer good; the same keys where there are no others."""
 
     async def aclose(self) -> None: ...
 
@@ -80,31 +81,40 @@ class Chain:
         self._fetch, self._wall, self._monotonic = fetch, wall, monotonic
         self._found: Credentials | None = None
         self._task: asyncio.Task[Credentials] | None = None
-        self._failed_at = float("-inf")
+        self._failed_at = self._vain_at = float("-inf")
 
     async def get(self) -> Credentials:
         found = self._found
-        if found is None or (left := self._left(found)) < LAST:
+        if found is None:
             return await self._fetched()
-        if left < AHEAD and self._task is None and self._monotonic() - self._failed_at >= PAUSE:
+        left = self._left(found)
+        if left >= AHEAD or self._is_recent(self._vain_at):
+            return found
+        if left < LAST:
+            return await self._fetched()
+        if self._task is None and not self._is_recent(self._failed_at):
             self._begin()
         return found
 
     async def renew(self, refused: Credentials) -> Credentials:
-        if self._found is refused:
-            self._found = None
-        return await self.get()
+        found = self._found
+        if found is None or not found.has_keys_of(refused) or self._is_recent(self._vain_at):
+            return await self.get()
+        return await self._fetched()
 
     async def aclose(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def _is_recent(self, when: float) -> bool:
+        return self._monotonic() - when < PAUSE
+
     def _left(self, credentials: Credentials) -> float:
         return float("inf") if credentials.expires is None else credentials.expires - self._wall()
 
     async def _fetched(self) -> Credentials:
-        if self._task is None and self._monotonic() - self._failed_at < PAUSE:
+        if self._task is None and self._is_recent(self._failed_at):
             raise _unavailable()
         # a caller that is cancelled must not take the fetch away from the others
         return await asyncio.shield(self._task or self._begin())
@@ -132,6 +142,8 @@ class Chain:
             )
             self._failed_at = self._monotonic()
             raise _unavailable()
+        if self._found is not None and found.has_keys_of(self._found):
+            self._vain_at = self._monotonic()
         self._found = found
         return found
 

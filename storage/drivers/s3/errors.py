@@ -57,6 +57,7 @@ class Remedy(Enum):
     REPEAT = "the same request a moment later"
     CREDENTIALS = "newer credentials"
     CLOCK = "the store's clock"
+    EITHER = "the store's clock, or newer credentials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,17 @@ _REPEAT_CODES = frozenset(
     }
 )
 _REPEAT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-_STALE_CREDENTIALS = frozenset({"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"})
+_STALE_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+"""Also of keys that were changed in a profile: another look finds the new ones."""
 
 _ADVICE = {
     "AccessDenied": "the credentials may not do that: allow {permission} on the bucket and its objects",
@@ -134,7 +145,9 @@ def remedy(fault: Fault) -> Remedy:
     # without a code, as all answers to HEAD: a bad request is Amazon's word for an expired token then
     if fault.code in _STALE_CREDENTIALS or (fault.status == 400 and not fault.code):
         return Remedy.CREDENTIALS
-    if fault.code == "RequestTimeTooSkewed" or (fault.status == 403 and not fault.code):
+    if fault.status == 403 and not fault.code:
+        return Remedy.EITHER
+    if fault.code == "RequestTimeTooSkewed":
         return Remedy.CLOCK
     if fault.code in _REPEAT_CODES or fault.status in _REPEAT_STATUSES:
         return Remedy.REPEAT

@@ -8,7 +8,6 @@ buckets that have ACLs switched off.
 import asyncio
 import hashlib
 import math
-import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -282,7 +281,7 @@ class RestBucket:
         name = (method, key, credentials.access_key, expires)
         if known := self._urls.find(name, now):
             return known
-        left = math.inf if credentials.expires is None else credentials.expires - time.time()
+        left = math.inf if credentials.expires is None else credentials.expires - now
         life = int(min(expires, _LONGEST, left))
         if life < 1:
             raise Unavailable("the registry's credentials for its storage have expired")

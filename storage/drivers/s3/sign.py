@@ -23,6 +23,9 @@ class Credentials:
     token: str = field(default="", repr=False)
     expires: float | None = None
 
+    def has_keys_of(self, other: "Credentials") -> bool:
+        return (self.access_key, self.secret_key, self.token) == (other.access_key, other.secret_key, other.token)
+
 
 def encode_query(pairs: Iterable[tuple[str, str]]) -> str:
     """In the canonical form and order, which is also what is sent."""

@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,33 @@ async def test_the_role_of_an_instance(monkeypatch: pytest.MonkeyPatch, clock: C
     ]
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+async def test_the_role_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_file: bool) -> None:
+    """ECS and EKS pod identity: a URL and what authorises asking it, in variables or in a file that changes."""
+    end = text_of(2_000_000_000.0)
+
+    def serve(request: Captured) -> Reply:
+        name = request.headers["authorization"]
+        found = {"AccessKeyId": name, "SecretAccessKey": "s", "Token": "t", "Expiration": end}
+        return Reply(body=json.dumps(found).encode(), headers={"Content-Type": "application/json"})
+
+    async with scripted(serve) as server:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{server.port}/creds")
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "first")
+        if from_file:
+            monkeypatch.delenv("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+            monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+            (tmp_path / "token").write_text("first")
+        source = Chain()
+        found = await source.get()
+        assert found == Credentials("first", "s", "t", 2_000_000_000.0)
+        if from_file:
+            (tmp_path / "token").write_text("second")
+        else:
+            monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "second")
+        assert (await source.renew(found)).access_key == "second"
+
+
 @pytest.mark.slow
 async def test_a_web_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("the-identity")
@@ -168,14 +197,20 @@ async def test_a_web_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "<SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2033-05-18T03:33:20Z</Expiration>"
         "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
     )
-    async with scripted([Reply(body=answer.encode())]) as sts:
+    renewed = answer.replace("ASIAW", "ASIAX")
+    async with scripted([Reply(body=answer.encode()), Reply(body=renewed.encode())]) as sts:
         monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
         monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/puller")
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{sts.port}")
         monkeypatch.setenv("AWS_REGION", "eu-west-1")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-        assert await Chain().get() == Credentials("ASIAW", "s", "t", 2_000_000_000.0)
+        source = Chain()
+        found = await source.get()
+        assert found == Credentials("ASIAW", "s", "t", 2_000_000_000.0)
+        (tmp_path / "token").write_text("the-next-one")  # as EKS does each day
+        assert (await source.renew(found)).access_key == "ASIAX"
     assert b"WebIdentityToken=the-identity" in sts.asked[0].body
+    assert b"WebIdentityToken=the-next-one" in sts.asked[1].body
 
 
 # When they are fetched
@@ -207,6 +242,31 @@ async def test_old_ones_serve_while_new_ones_are_fetched(clock: Clock) -> None:
     await until_new(source)
     assert scene.fetched == 2
     await source.aclose()
+
+
+async def test_ones_that_nobody_has_newer_of_yet_are_asked_for_now_and_then(clock: Clock) -> None:
+    """An instance's service has newer keys some five minutes before the end; requests go on with the old ones."""
+    scene = Scene(lasting(AHEAD - 1), lasting(AHEAD - 1), lasting(AHEAD - 1), lasting(7200, "B"))
+    source = chain(scene, clock)
+    for fetched in (2, 3):
+        while scene.fetched < fetched or source._task is not None:
+            assert (await source.get()).access_key == "A"
+            await asyncio.sleep(0)
+        for _ in range(50):
+            assert (await source.get()).access_key == "A"
+            await asyncio.sleep(0)
+        assert scene.fetched == fetched
+        clock.now += PAUSE
+    await until_new(source)
+    assert scene.fetched == 4
+    await source.aclose()
+
+
+async def test_the_last_seconds_of_ones_without_successors_are_used(clock: Clock) -> None:
+    scene = Scene(lasting(LAST - 1))
+    source = chain(scene, clock)
+    assert [(await source.get()).access_key for _ in range(5)] == ["A"] * 5
+    assert scene.fetched == 2
 
 
 async def test_what_is_about_to_end_is_not_signed_with(clock: Clock) -> None:
@@ -267,10 +327,15 @@ async def test_several_may_renew_the_same_ones(clock: Clock) -> None:
 # Through a bucket
 
 
-async def test_an_expired_token_is_renewed_and_the_call_repeated(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "ExpiredToken"), (403, "InvalidAccessKeyId"), (403, "SignatureDoesNotMatch")]
+)
+async def test_what_is_refused_is_renewed_and_the_call_repeated(clock: Clock, status: int, code: str) -> None:
+    """Expired, or replaced in a profile by its owner."""
+
     def store(request: Captured) -> Reply:
         if "Credential=A/" in request.headers["authorization"]:
-            return fault(400, "ExpiredToken")
+            return fault(status, code)
         assert request.headers["x-amz-security-token"] == "t"
         return Reply(body=b"hello")
 
@@ -289,9 +354,21 @@ async def test_a_token_that_stays_expired_is_a_fault(clock: Clock, caplog: pytes
     assert "temporary credentials have expired" in caplog.text
 
 
-async def test_a_url_does_not_outlive_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
+async def test_refused_ones_that_have_no_successors_are_not_asked_for_at_every_call(clock: Clock) -> None:
+    scene = Scene(lasting(3600))
+    source = chain(scene, clock)
+    async with bucket_over([fault(400, "ExpiredToken")], source=source, accesskey="", secretkey="") as (bucket, served):
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await bucket.get("k")
+        assert (len(served.asked), scene.fetched) == (5, 2)
+        clock.now += PAUSE
+        with pytest.raises(Unavailable):
+            await bucket.get("k")
+        assert (len(served.asked), scene.fetched) == (6, 3)
 
+
+async def test_a_url_does_not_outlive_the_credentials() -> None:
     source = Fixed(Credentials("A", "s", "t", time.time() + 120.9))
     async with bucket_over([Reply()], source=source) as (bucket, _):
         url = await bucket.presign("k", "GET", 1200)
@@ -300,3 +377,13 @@ async def test_a_url_does_not_outlive_the_credentials(monkeypatch: pytest.Monkey
     async with bucket_over([Reply()], source=Fixed(Credentials("A", "s", "t", time.time() - 1))) as (bucket, _):
         with pytest.raises(Unavailable, match="have expired"):
             await bucket.presign("k", "GET", 1200)
+
+
+async def test_nor_where_our_clock_is_an_hour_behind() -> None:
+    """Credentials end by the store's clock."""
+    theirs = time.time() + 3600
+    source = Fixed(Credentials("A", "s", "t", theirs + 120))
+    async with bucket_over([Reply(headers={"Date": formatdate(theirs, usegmt=True)})], source=source) as (bucket, _):
+        await bucket.head("k")
+        url = await bucket.presign("k", "GET", 1200)
+        assert 115 <= int(url.partition("X-Amz-Expires=")[2].partition("&")[0]) <= 121

@@ -4,11 +4,13 @@ import asyncio
 import logging
 import os
 import ssl
+import time
 import urllib.error
 import urllib.request
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ from typing import Any
 import pytest
 import trustme
 
+from storage.drivers.s3 import calls
 from storage.drivers.s3.bucket import Body, Part, PerhapsOurs, UploadGone
 from storage.drivers.s3.calls import Retries
+from storage.drivers.s3.clock import StoreClock
 from storage.drivers.s3.rest import RestBucket
 from storage.drivers.s3.settings import S3Settings
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, Unavailable
@@ -237,6 +241,19 @@ async def test_a_missing_bucket_is_a_fault(verb: str, s3_server: S3Server, caplo
         await getattr(bucket, verb)("k")
     assert "there is no such bucket: create it, or correct bucket and region" in caplog.text
     await bucket.aclose()
+
+
+async def test_a_bucket_that_goes_is_a_fault_too() -> None:
+    """It was there: an answer of 404 to HEAD, which has no code, is believed until somebody has said otherwise."""
+    async with bucket_over(lambda _: Reply()) as (bucket, store):
+        await bucket.head("k")
+        store.script = [fault(404, "NoSuchBucket")]
+        for verb in (bucket.get, bucket.head, bucket.head):
+            with pytest.raises(Unavailable):
+                await verb("k")
+        store.script = [fault(404, "NoSuchKey")]
+        with pytest.raises(ObjectNotFound):
+            await bucket.head("k")
 
 
 async def test_a_user_who_may_read_only(seaweedfs: S3Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -463,6 +480,23 @@ async def test_a_clock_that_is_wrong_is_learned_once() -> None:
     assert len(served.asked) == 2
 
 
+async def test_a_machine_that_slept_learns_the_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own clock was set meanwhile, and what it took for the store's stood still."""
+    wall, stood_still = time.time(), 0.0
+    monkeypatch.setattr(calls, "StoreClock", lambda: StoreClock(wall=lambda: wall, monotonic=lambda: stood_still))
+
+    def store(request: Captured) -> Reply:
+        date = {"Date": formatdate(wall, usegmt=True)}
+        right = request.headers["x-amz-date"] == time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(wall))
+        return Reply(body=b"x", headers=date) if right else fault(403, "RequestTimeTooSkewed", **date)
+
+    async with bucket_over(store) as (bucket, served):
+        await (await bucket.get("k")).aclose()
+        wall += 3600.0
+        await (await bucket.get("k")).aclose()
+    assert len(served.asked) == 3
+
+
 @pytest.mark.parametrize("status", [301, 307, 400])
 async def test_another_region_is_named_and_not_followed(status: int, caplog: pytest.LogCaptureFixture) -> None:
     elsewhere = {"Location": "http://127.0.0.1:1/", "x-amz-bucket-region": "eu-west-3"}
@@ -488,6 +522,18 @@ async def test_a_store_that_hangs() -> None:
             with pytest.raises(Unavailable, match="does not answer in time"):
                 await verb
     assert len(store.asked) == 9
+
+
+async def test_no_call_waits_for_ever_for_a_place_among_the_connections(caplog: pytest.LogCaptureFixture) -> None:
+    held = Reply(body=b"x" * 100, cut=50, stall=True)
+    async with bucket_over([held], maxconnections=1, readtimeout=0.02) as (bucket, store):
+        body = await bucket.get("k")
+        with pytest.raises(Unavailable, match="does not answer in time"):
+            await bucket.get("j")
+        assert len(store.asked) == 1
+        await body.aclose()
+        await (await bucket.get("j")).aclose()
+    assert "failed: ConnectionTimeoutError" in caplog.text
 
 
 async def test_a_cancelled_call_ends_at_once() -> None:
