@@ -44,7 +44,7 @@ from registry.urls import Urls
 from storage import layout
 from storage.content import ContentStore
 from storage.driver import StorageDriver
-from storage.errors import ObjectNotFound, StorageError
+from storage.errors import ObjectNotFound, StorageError, StorageFull
 from storage.names import RepositoryName
 from storage.purge import purge_uploads
 from storage.repository import ReadOnly, RefuseDeletes, Repository
@@ -260,7 +260,7 @@ def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None", 
         tasks = []
         try:
             if not maintenance.readonly.enabled:
-                await content.driver.check_writable()
+                await _check_writable(content)
                 if maintenance.uploadpurging.enabled:
                     tasks.append(asyncio.create_task(_purge_for_ever(content, config), name="purge uploads"))
                 if mirrors is not None and mirrors.evictor is not None:
@@ -274,6 +274,17 @@ def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None", 
             await content.aclose()
 
     return lifespan
+
+
+async def _check_writable(content: ContentStore) -> None:
+    """Raises Unavailable, but not for want of space: what is stored can be pulled, and a collector makes room."""
+    try:
+        await content.driver.check_writable()
+    except StorageFull:
+        log.error(
+            "the storage is full: pulls go on, pushes are refused with 507 until there is space; see what"
+            " `registry garbage-collect --dry-run` would free"
+        )
 
 
 async def _purge_for_ever(content: ContentStore, config: Config) -> None:

@@ -11,13 +11,22 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from storage import layout
 from storage.digest import SHA256, Digest, RunningHash, check_algorithm
 from storage.driver import StorageDriver
-from storage.errors import BlobUnknown, DigestMismatch, ObjectNotFound, OffsetMismatch, UploadUnknown
+from storage.errors import (
+    BlobUnknown,
+    DigestMismatch,
+    ObjectNotFound,
+    OffsetMismatch,
+    StorageError,
+    StorageFull,
+    UploadUnknown,
+)
 from storage.garbage.renewals import Renewals
 from storage.links import read_link, write_link
 from storage.names import RepositoryName
@@ -85,6 +94,10 @@ class Uploads:
             stored = await self._driver.append(stage, offset, chunks, running.update if running else None)
         except ObjectNotFound as exc:
             raise UploadUnknown from exc
+        except StorageFull:
+            if offset == 0:
+                await self._give_back(session)
+            raise
         finally:
             # also after a broken connection: the client may come back for the rest
             if running is not None and running.offset:
@@ -109,6 +122,11 @@ class Uploads:
         except ObjectNotFound as exc:
             raise UploadUnknown from exc
         await self._remove(session)
+
+    async def _give_back(self, session: UploadSession) -> None:
+        """A body that did not fit: it would fill the store until it is purged, as most clients begin anew with POST."""
+        with suppress(StorageError):
+            await self._driver.begin(self._key(session))
 
     # Steps of put and finish
 

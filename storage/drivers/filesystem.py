@@ -29,10 +29,10 @@ from storage.drivers import walk
 from storage.drivers.cached import LARGEST, read_cached
 from storage.drivers.files import FileTree, info_of
 from storage.drivers.growing import GrowingFile
-from storage.drivers.oserrors import translate, translated
+from storage.drivers.oserrors import FULL, translate, translated
 from storage.drivers.receiving import receive_all
 from storage.drivers.threads import Threads
-from storage.errors import ObjectNotFound, RangeNotSatisfiable, Unavailable
+from storage.errors import ObjectNotFound, RangeNotSatisfiable, StorageFull, Unavailable
 from storage.ranges import ByteRange, RangeRequest
 
 P = ParamSpec("P")
@@ -107,6 +107,8 @@ class FilesystemDriver(StorageDriver):
         try:
             await self._threads.run(self._tree.check_writable)
         except OSError as exc:
+            if exc.errno in FULL:
+                raise StorageFull from exc
             reason = (exc.strerror or "no reason is known").lower()
             raise Unavailable(f"cannot write to {self._tree.root} as user {os.geteuid()}: {reason}") from exc
         await self.check_present()

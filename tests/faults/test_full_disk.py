@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -142,6 +142,45 @@ async def test_a_disk_that_fills_during_an_upload(api: Api, disk: Path) -> None:
     await everything_pulls(api)
 
 
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+async def test_what_did_not_fit_takes_no_room_from_others(api: Api, disk: Path, method: str) -> None:
+    """A client that gives up, as docker does, leaves its upload behind: nobody else's push shall fail for it."""
+    location, before = await api.start(NAME), free(disk)
+    url = with_query(location, digest=digest_of(b"never whole")) if method == "PUT" else location
+    refused = await api.http.request(method, url, content=megabytes(6))
+    assert error_of(refused) == (507, "UNAVAILABLE")
+    assert free(disk) >= before
+    await api.push_blob(NAME, os.urandom(2 * MIB))
+    finished = await api.http.put(with_query(location, digest=digest_of(b"x")), content=b"x")
+    assert finished.status_code == 201
+
+
+async def test_what_was_acknowledged_stays(api: Api, disk: Path) -> None:
+    location, first = await api.start(NAME), os.urandom(MIB)
+    accepted = await api.http.patch(location, content=first)
+    assert accepted.status_code == 202
+    assert (await api.http.patch(accepted.headers["Location"], content=megabytes(6))).status_code == 507
+    status = await api.http.get(accepted.headers["Location"])
+    assert int(status.headers["Range"].removeprefix("0-")) >= MIB - 1
+
+
+@pytest.mark.parametrize("used_up", [fill, use_up_inodes])
+async def test_a_registry_starts_on_a_full_disk(
+    api: Api, disk: Path, used_up: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    used_up(disk)
+    app = create_app(Config(storage=StorageConfig(driver="filesystem", parameters={"rootdirectory": str(disk)})))
+    async with (
+        lifespan(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as client,
+    ):
+        again = Api(client)
+        await everything_pulls(again)
+        assert (await again.get("/readyz")).status_code == 200
+        assert error_of(await client.post(f"/v2/{NAME}/blobs/uploads/"))[0] == 507
+    assert "registry garbage-collect" in caplog.text
+
+
 async def test_deleting_makes_room_on_a_full_disk(api: Api, disk: Path) -> None:
     fill(disk)
     deleted = await api.http.delete(f"/v2/{NAME}/manifests/t")
@@ -163,6 +202,11 @@ async def test_no_inodes_left(api: Api, disk: Path) -> None:
     done = await api.http.put(with_query(location, digest=digest_of(b"x")), content=b"x")
     assert done.status_code == 201
     await api.push_manifest(NAME, NEW, "t")
+
+
+async def megabytes(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield os.urandom(MIB)
 
 
 def free(disk: Path) -> int:
