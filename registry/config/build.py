@@ -1,7 +1,8 @@
 """The tree becomes a Config. What has no field is looked up in status.py: ignored, refused, or unknown."""
 
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass, replace
 from importlib import metadata
 from types import MappingProxyType
@@ -15,6 +16,9 @@ from .tree import Items, Node, Scalar, Table, is_empty, plain
 from .values import Wrong, duration, is_bare_number, positive_duration
 
 DRIVER_GROUP = "moorage.drivers"
+
+_PLACEHOLDER = re.compile(r"\$\{\w+\}")
+_KEY_AND_COLON = re.compile(r"(\w+)(?:\s*:\S|\s+:)")
 
 
 T = TypeVar("T")
@@ -33,19 +37,23 @@ class Builder:
 
     def level(self, kind: type[T], node: Node | None, path: str) -> T:
         """One dataclass. Fields that the tree lacks, or leaves empty, keep their defaults."""
-        table = self.table(node, path)
         known = schema.entries_of(kind)
+        table = self.table(node, path, known)
         for key, value in table.entries.items():
             if key not in known:
-                self.foreign(_join(path, key), value)
+                _refuse_colon(path, key, known, value.origin)
+                self.foreign(_join(path, key.partition(":")[0]), value)  # behind it may be a secret
         found = {name: self.field(entry, table, _join(path, name)) for name, entry in known.items()}
         return kind(**{name: value for name, value in found.items() if value is not _DEFAULT})
 
-    def table(self, node: Node | None, path: str) -> Table:
+    def table(self, node: Node | None, path: str, known: Iterable[str]) -> Table:
         if node is None or (isinstance(node, Scalar) and is_empty(node)):
             return Table()
         if not isinstance(node, Table):
-            raise ConfigError(path, f"expected a map such as {{key: value}}, found {shown(path, node)}", node.origin)
+            if isinstance(node, Scalar):
+                _refuse_colon(path, node.text, known, node.origin)
+            problem = f"expected a map such as {{{_an_example(known)}: ...}}, found {shown(path, node)}"
+            raise ConfigError(path, problem + _instead(path, node, known), node.origin)
         return node
 
     def field(self, entry: schema.Entry, table: Table, path: str) -> object:
@@ -60,6 +68,7 @@ class Builder:
             self.origins[path] = "default"
             return _DEFAULT
         self.origins[path] = node.origin
+        self.warn_of_placeholders(node, path)
         if entry.reader is None:
             return self.levels(cast("type[object]", schema.element_of(entry.hint)), node, path)
         if isinstance(node, Table):
@@ -69,49 +78,67 @@ class Builder:
             self.warnings.append(f"{path}: {number} means nanoseconds; for seconds write {number}s ({node.origin})")
         return read(entry.reader, node, path)
 
+    def warn_of_placeholders(self, node: Node, path: str) -> None:
+        if (
+            isinstance(node, Scalar)
+            and not node.origin.startswith(PREFIX)
+            and (found := _PLACEHOLDER.search(node.text))
+        ):
+            variable = PREFIX + path.upper().replace(".", "_")
+            self.warnings.append(
+                f"{path}: nothing fills in {found[0]}; to have it from the environment set {variable} ({node.origin})"
+            )
+
     def levels(self, kind: type[object], node: Node, path: str) -> tuple[object, ...]:
         if not isinstance(node, Items):
             raise ConfigError(path, f"expected a list of maps, found {shown(path, node)}", node.origin)
         return tuple(self.level(kind, item, f"{path}.{number}") for number, item in enumerate(node.items))
 
     def storage(self, node: Node | None, path: str) -> model.StorageConfig:
-        table = self.table(None if node is None else named_block(node), path)
         settings = schema.entries_of(model.StorageConfig).keys()
+        table = self.table(None if node is None else named_block(node), path, [*model.DRIVERS, *settings])
         drivers = {}
         for key, value in table.entries.items():
             row = status.find_row(_join(path, key))
             if key not in settings and not (row and row.status is status.Status.IGNORED):
                 drivers[key] = value
         if len(drivers) > 1:
+            for key, value in drivers.items():
+                self.refuse_unknown_driver(key, value, _join(path, key))
             origins = ", ".join(f"{key} from {value.origin}" for key, value in drivers.items())
-            raise ConfigError(path, f"expected one driver, found {len(drivers)}: {origins}")
+            hint = f"keep one, or choose with {PREFIX}STORAGE=NAME, which replaces all that the file says of storage"
+            raise ConfigError(path, f"expected one driver, found {len(drivers)}: {origins}; {hint}")
         name, parameters = next(iter(drivers.items()), ("filesystem", None))
         rest = Table({key: value for key, value in table.entries.items() if key not in drivers}, table.origin)
         built = self.level(model.StorageConfig, rest, path)
         return replace(built, driver=name, parameters=self.parameters(name, parameters, _join(path, name)))
 
     def parameters(self, driver: str, node: Node | None, path: str) -> Mapping[str, object]:
-        table = self.table(node, path)
         if driver in model.DRIVERS:
             kind = model.DRIVERS[driver]
-            built: object = self.level(kind, table, path)
+            built: object = self.level(kind, node, path)
             return MappingProxyType({name: getattr(built, name) for name in schema.entries_of(kind)})
-        self.refuse_not_built(path, node or table)
+        self.refuse_unknown_driver(driver, node or Table(), path)
+        table = self.table(node, path, ())
+        self.origins |= {path: table.origin} | {_join(path, key): each.origin for key, each in table.entries.items()}
+        return MappingProxyType(cast("dict[str, object]", plain(table)))
+
+    def refuse_unknown_driver(self, driver: str, node: Node, path: str) -> None:
+        if driver in model.DRIVERS:
+            return
+        self.refuse_not_built(path, node)
         if driver not in {point.name for point in metadata.entry_points(group=DRIVER_GROUP)}:
             here = [*schema.entries_of(model.StorageConfig), *model.DRIVERS, *_keys_of_rows(path.rpartition(".")[0])]
             close = difflib.get_close_matches(driver, here, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             problem = f"is neither a setting of storage nor a driver that is installed{hint}"
-            raise ConfigError(path, problem, node.origin if node else "")
-        self.origins |= {path: table.origin} | {_join(path, key): each.origin for key, each in table.entries.items()}
-        return MappingProxyType(cast("dict[str, object]", plain(table)))
+            raise ConfigError(path, problem, node.origin)
 
     def auth(self, node: Node | None, path: str) -> model.AuthConfig:
-        table = self.table(None if node is None else named_block(node), path)
+        table = self.table(None if node is None else named_block(node), path, schema.entries_of(model.AuthConfig))
         if len(table.entries) > 1:
-            raise ConfigError(
-                path, f"expected one method, found {len(table.entries)}: {', '.join(table.entries)}", table.origin
-            )
+            found = ", ".join(table.entries)
+            raise ConfigError(path, f"expected one method, found {len(table.entries)}: {found}; keep one", table.origin)
         self.origins[path] = table.origin or "default"
         if "htpasswd" in table.entries:
             return model.AuthConfig(
@@ -146,11 +173,16 @@ class Builder:
     def unknown(self, path: str, origin: str) -> None:
         """origin: a file's line, or the variable whose name leads nowhere."""
         near = nearest(path)
-        if origin.startswith(PREFIX) and near:
-            near = PREFIX + near.upper().replace(".", "_")
-        hint = f"; did you mean {near}?" if near else ""
+        is_variable = origin.startswith(PREFIX)
+        said = PREFIX + near.upper().replace(".", "_") if near and is_variable else near
+        hint = f"; did you mean {said}?" if near else ""
         if status.is_protected(path):
-            raise ConfigError(path, f"is not a setting, and may be meant to protect{hint}", origin)
+            known = ", ".join(_siblings(path))
+            raise ConfigError(
+                path, f"is not a setting, and may be meant to protect{hint or f'; there are: {known}'}", origin
+            )
+        if near and status.must_hold(near) and not (is_variable and "." not in path) and not path.startswith("x-"):
+            raise ConfigError(path, f"is not a setting, and may be meant to choose what is served{hint}", origin)
         self.warnings.append(f"{path} is not a setting, and has no effect{hint} ({origin})")
 
 
@@ -163,6 +195,35 @@ _DEFAULT = _Default()
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def _known() -> list[str]:
+    return [*schema.known_paths(), *(row.key for row in status.ROWS)]
+
+
+def _siblings(path: str) -> list[str]:
+    level = path.rpartition(".")[0]
+    return [each for each in _known() if each.rpartition(".")[0] == level]
+
+
+def _an_example(known: Iterable[str]) -> str:
+    return next(iter(known), "key")
+
+
+def _instead(path: str, node: Node, known: Iterable[str]) -> str:
+    """`readonly: true` means `readonly: {enabled: true}`."""
+    if not (isinstance(node, Scalar) and isinstance(node.value, bool) and "enabled" in known):
+        return ""
+    if node.origin.startswith(PREFIX):
+        return f"; write {PREFIX}{path.upper().replace('.', '_')}_ENABLED={node.text}"
+    return f"; write {{enabled: {node.text}}}"
+
+
+def _refuse_colon(path: str, text: str, known: Iterable[str], origin: str) -> None:
+    """`key:value` and `key :value` are one text to YAML. The value is not shown, as it may be a secret."""
+    found = _KEY_AND_COLON.match(text)
+    if found and found[1] in known:
+        raise ConfigError(path, f"write `{found[1]}: ...`, with a space behind the colon and none before it", origin)
 
 
 def _keys_of_rows(level: str) -> list[str]:
@@ -200,10 +261,8 @@ def shown(path: str, node: Node) -> str:
 
 def nearest(path: str) -> str | None:
     """The known key that was probably meant: a sibling first, then one of such a name elsewhere."""
-    level, _, key = path.rpartition(".")
-    known = [*schema.known_paths(), *(row.key for row in status.ROWS)]
-    siblings = [each for each in known if each.rpartition(".")[0] == level]
-    for candidates in (siblings, known):
+    key = path.rpartition(".")[2]
+    for candidates in (_siblings(path), _known()):
         names = {each.rpartition(".")[2]: each for each in reversed(candidates)}
         if close := difflib.get_close_matches(key, names, n=1, cutoff=0.7):
             return names[close[0]]

@@ -115,7 +115,7 @@ class _Variable:
         if index is None or index > len(found.items):
             if free:
                 return Items([self.value(object, path)], self.name)  # below a row nobody reads it
-            problem = f"expected a list's index of at most {len(found.items)}, found {segments[0]!r}"
+            problem = f"the next index of this list is {len(found.items)}, found {segments[0]!r}"
             raise ConfigError(path, problem, self.name)
         item = self.put(
             found.items[index] if index < len(found.items) else None,
@@ -133,7 +133,9 @@ class _Variable:
         except ConfigError as exc:
             if hint is str:  # "[::1]:5000", or a secret that starts with "@": distribution wants quotes, we need none
                 return Scalar(self.payload, STR, self.name, self.payload)
-            raise ConfigError(path, exc.problem, self.name) from None
+            example = '["..."]' if schema.is_list(hint) else '"..."'
+            advice = f"in a variable quotes are part of the value: {example}"
+            raise ConfigError(path, f"{exc.problem}; {advice}", self.name) from None
         return node
 
 

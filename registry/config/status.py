@@ -13,6 +13,8 @@ Neither happens for a key that says nothing: empty, or switched off by `disabled
 from dataclasses import dataclass
 from enum import Enum
 
+from .model import DRIVERS
+
 
 class Status(Enum):
     RENAMED = "works, deprecated"
@@ -59,10 +61,15 @@ ROWS = (
     Row("compatibility", _IGNORED, "schema 1 manifests are gone from registry:3 and from here"),
     Row("reporting", _IGNORED, "Bugsnag and New Relic are gone from registry:3 and from here"),
 )
+_DRIVERS = tuple(f"storage.{driver}" for driver in DRIVERS)
 _BY_KEY = {row.key: row for row in ROWS}
 
 # An unknown key below one of these stops the start as well: it may be a protection that we do not know.
 PROTECTED = ("auth", "http.tls", "validation", "policy")
+
+# A key of a file (or of a level, in a variable) that nearly is one of these stops the start as well: `storge`, or
+# `readonly` at the wrong level, would serve another store, or serve it otherwise, than the operator asked for.
+CHOOSING = ("storage", "storage.maintenance.readonly", "proxy", "proxy.remoteurl", "upstreams")
 
 # Variables are named after distribution's Go fields, which differ from the names in the file in these places
 # ("*" is a list's index; "" is a level that the file does not have). Both spellings are accepted.
@@ -88,6 +95,13 @@ def find_row(key: str) -> Row | None:
 
 def is_above_row(key: str) -> bool:
     return any(row.key.startswith(f"{key}.") for row in ROWS)
+
+
+def must_hold(key: str) -> bool:
+    """Of a known key: does it protect, or choose what is served?"""
+    row = find_row(key)
+    chooses = key in CHOOSING or any(key == each or key.startswith(f"{each}.") for each in _DRIVERS)
+    return is_protected(key) or chooses or (row is not None and row.status is Status.STOPS)
 
 
 def is_protected(key: str) -> bool:

@@ -2,10 +2,10 @@
 
 Scalars keep their text besides their value, because a string setting takes the text: the secret `0123` is four
 characters, the region `no` is not False. (Go's YAML does the same, and so do replicas that share a secret with it.)
-Only the first document of a file counts, and of a key that is given twice, the last.
+A text is one document, as nothing would read a second. Of a key that is given twice, the last counts.
 """
 
-import re
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -13,9 +13,12 @@ from typing import TypeAlias
 import yaml
 
 from .errors import ConfigError
+from .explain import explain
 
 MAX_DEPTH = 64
 MAX_NODES = 20_000  # an alias may repeat a tree that holds aliases; a configuration of this size is a mistake
+
+_EXPECTED = "`version: 0.1` and the settings, each at the start of its line"
 
 NULL, STR = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
@@ -80,6 +83,7 @@ class _Reader:
 
     def __init__(self, text: str, source: str, *, lines: bool) -> None:
         self.source, self.lines = source, lines
+        self.subject = _subject(lines=lines)
         self.loader = yaml.SafeLoader(text)
         self.nodes = 0
         self.warnings: list[str] = []
@@ -87,9 +91,19 @@ class _Reader:
     def read(self) -> Node:
         try:
             root = self.loader.get_node() if self.loader.check_node() else None
+            self.refuse_more()
             return Scalar("", NULL, self.source, None) if root is None else self.convert(root, 0)
         finally:
             self.loader.dispose()
+
+    def refuse_more(self) -> None:
+        """A second document may be what protects. One that says nothing may end the text."""
+        while self.loader.check_node():
+            node = self.loader.get_node()
+            assert node is not None
+            if not isinstance(node, yaml.ScalarNode) or node.value:
+                problem = "has a second document here, which nothing would read: remove the --- before it"
+                raise ConfigError("", self.subject + problem, self.origin(node))
 
     def origin(self, node: yaml.Node) -> str:
         return f"{self.source}:{node.start_mark.line + 1}" if self.lines else self.source
@@ -97,7 +111,8 @@ class _Reader:
     def convert(self, node: yaml.Node, depth: int) -> Node:
         self.nodes += 1
         if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise ConfigError("", "is nested too deeply, or too large, for a configuration", self.origin(node))
+            problem = f"{self.subject}is nested too deeply, or too large"
+            raise ConfigError("", problem, self.origin(node))
         origin = self.origin(node)
         if isinstance(node, yaml.MappingNode):
             return Table(self.entries(node, depth), origin)
@@ -114,7 +129,8 @@ class _Reader:
         self.loader.flatten_mapping(node)  # "<<: *anchor"
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError("", "a key must be a word, not a list or map", self.origin(key))
+                problem = "a key must be a word, not a list or map; is a {{ template }} not filled in?"
+                raise ConfigError("", problem, self.origin(key))
             found.pop(key.value, None)
             found[key.value] = self.convert(value, depth + 1)
         return found
@@ -132,25 +148,47 @@ def read_text(text: str, source: str, *, lines: bool = False) -> tuple[Node, lis
         reader = _Reader(text, source, lines=lines)
         return reader.read(), reader.warnings
     except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark or exc.context_mark
+        problem, mark = explain(exc)
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark and lines else source
-        hint = "" if lines else "; put the value into quotes"
-        problem = re.sub(r"(alias|anchor|handle) '.*?'", r"\1", exc.problem or "it cannot be read")
-        raise ConfigError("", f"is not valid YAML: {problem}{hint}", where) from None
-    except yaml.YAMLError:
-        raise ConfigError("", "is not valid YAML: it holds a character that YAML does not allow", source) from None
+    except yaml.reader.ReaderError as exc:
+        problem = f"the character U+{exc.character:04X} is not allowed"
+        line = text.count("\n", 0, exc.position) + 1
+        where = f"{source}:{line}" if lines else source
+    raise ConfigError("", f"{_subject(lines=lines)}is not valid YAML: {problem}", where)
+
+
+def _subject(*, lines: bool) -> str:
+    """A variable's error begins with the path of its setting."""
+    return "the configuration " if lines else ""
 
 
 def read_file(path: Path) -> tuple[Table, list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError("", "is not a text file in UTF-8", str(path)) from None
+        raise ConfigError("", "the configuration is not a text file in UTF-8: save it as one", str(path)) from None
     except OSError as exc:
-        raise ConfigError("", f"cannot read the configuration: {exc.strerror}", str(path)) from exc
+        raise ConfigError("", _unreadable(exc), str(path)) from exc
     root, warnings = read_text(text, str(path), lines=True)
     if isinstance(root, Scalar) and root.is_null:
-        root = Table(origin=str(path))
+        raise ConfigError("", f"the configuration is empty: expected {_EXPECTED}", str(path))
     if not isinstance(root, Table):
-        raise ConfigError("", "is not a configuration: expected `version: 0.1` and settings below it", str(path))
+        raise ConfigError("", f"the configuration is no map of settings: expected {_EXPECTED}", root.origin)
     return root, warnings
+
+
+def _unreadable(exc: OSError) -> str:
+    match exc:
+        case FileNotFoundError():
+            return "there is no such configuration: check the path, and in a container the volume that it should be in"
+        case IsADirectoryError():
+            return (
+                "the configuration is a folder: name the file in it; docker makes such a folder where the file of"
+                " a volume is missing on the host"
+            )
+        case PermissionError():
+            return (
+                f"user {os.geteuid()} may not read the configuration: let that user read the file and enter its"
+                " folders, or start the registry as the owner"
+            )
+    return f"cannot read the configuration: {exc.strerror}"

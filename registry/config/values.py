@@ -188,16 +188,17 @@ def free_map(node: Node) -> MappingProxyType[str, object]:
 
 
 def header_map(node: Node) -> MappingProxyType[str, tuple[str, ...]]:
-    expected = "a map of header names to lists, such as {X-Content-Type-Options: [nosniff]}"
     if not isinstance(node, Table):
-        raise Wrong(expected, node)
+        raise Wrong("a map of header names to lists, such as {X-Content-Type-Options: [nosniff]}", node)
     for name in node.entries:
         if not _HEADER_NAME.fullmatch(name):
             raise Wrong(f"a header name, not {name!r}", node.entries[name])
-    try:
-        found = {name: strings(value) for name, value in node.entries.items()}
-    except Wrong as exc:
-        raise Wrong(expected, exc.node) from None
+    found = {}
+    for name, value in node.entries.items():
+        try:
+            found[name] = strings(value)
+        except Wrong as exc:
+            raise Wrong(f"a list as the value of {name}, such as [nosniff]", exc.node) from None
     for name, payload in found.items():
         if not all(each.isascii() for each in payload):
             raise Wrong("a header value in ASCII", node.entries[name])

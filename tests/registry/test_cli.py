@@ -134,7 +134,8 @@ def test_check_config_shows_what_holds(
         ({"REGISTRY_STORAGE": "gcs"}, "storage.gcs: there is no driver for Google Cloud Storage (REGISTRY_STORAGE)"),
         (
             {"REGISTRY_CONFIGURATION_PATH": "/x.yml"},
-            "cannot read the configuration: No such file or directory (/x.yml)",
+            "there is no such configuration: check the path, and in a container the volume that it should be in"
+            " (/x.yml)",
         ),
         (
             {"REGISTRY_AUTH_HTPASSWD_PATH": "/none"},

@@ -81,8 +81,13 @@ def test_settings_without_a_driver_belong_to_the_filesystem(tmp_path: Path) -> N
     ("text", "expected"),
     [
         (
+            "{rados: {}, inmemory: {}}",
+            "storage.rados: is neither a setting of storage nor a driver that is installed (FILE:2)",
+        ),
+        (
             "{pigeon: {}, inmemory: {}}",
-            "storage: expected one driver, found 2: pigeon from FILE:2, inmemory from FILE:2",
+            "storage: expected one driver, found 2: pigeon from FILE:2, inmemory from FILE:2; "
+            "keep one, or choose with REGISTRY_STORAGE=NAME, which replaces all that the file says of storage",
         ),
         (
             "{filesytem: {rootdirectory: /a}}",
@@ -95,8 +100,11 @@ def test_settings_without_a_driver_belong_to_the_filesystem(tmp_path: Path) -> N
             "did you mean delete? (FILE:2)",
         ),
         ("rados", "storage.rados: is neither a setting of storage nor a driver that is installed (FILE:2)"),
-        ("[a]", "storage: expected a map such as {key: value}, found a list (FILE:2)"),
-        ("{filesystem: /data}", "storage.filesystem: expected a map such as {key: value}, found '/data' (FILE:2)"),
+        ("[a]", "storage: expected a map such as {filesystem: ...}, found a list (FILE:2)"),
+        (
+            "{filesystem: /data}",
+            "storage.filesystem: expected a map such as {rootdirectory: ...}, found '/data' (FILE:2)",
+        ),
         ("{filesystem: {rootdirectory: []}}", "storage.filesystem.rootdirectory: expected text, found a list (FILE:2)"),
     ],
 )

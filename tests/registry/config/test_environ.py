@@ -49,7 +49,8 @@ def test_2_a_second_driver_beside_the_files_stops_the_start(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_over(path, "storage: {filesystem: {rootdirectory: /a}}", {"REGISTRY_STORAGE_S3_BUCKET": "b"})
     assert str(caught.value).replace(str(path), "FILE") == (
-        "storage: expected one driver, found 2: filesystem from FILE:2, s3 from REGISTRY_STORAGE_S3_BUCKET"
+        "storage: expected one driver, found 2: filesystem from FILE:2, s3 from REGISTRY_STORAGE_S3_BUCKET; "
+        "keep one, or choose with REGISTRY_STORAGE=NAME, which replaces all that the file says of storage"
     )
 
 
@@ -90,7 +91,8 @@ def test_3_addresses_need_no_quotes(addr: str) -> None:
 def test_3_a_value_that_is_no_yaml_is_not_quoted() -> None:
     text = problem({"REGISTRY_LOG_FIELDS": "{token: *hidden}"})
     assert text == (
-        "log.fields: is not valid YAML: found undefined alias; put the value into quotes (REGISTRY_LOG_FIELDS)"
+        "log.fields: is not valid YAML: a value that begins with * or & needs quotes; "
+        'in a variable quotes are part of the value: "..." (REGISTRY_LOG_FIELDS)'
     )
 
 
@@ -123,9 +125,7 @@ def test_4_lists_from_nothing_and_of_maps() -> None:
 @pytest.mark.parametrize(("index", "said"), [("1", "'1'"), ("x", "'x'"), ("01000000", "'01000000'")])
 def test_4_an_index_past_the_end_stops_the_start(index: str, said: str) -> None:
     name = f"REGISTRY_HTTP_TLS_CLIENTCAS_{index.upper()}"
-    assert problem({name: "/ca"}) == (
-        f"http.tls.clientcas: expected a list's index of at most 0, found {said} ({name})"
-    )
+    assert problem({name: "/ca"}) == (f"http.tls.clientcas: the next index of this list is 0, found {said} ({name})")
 
 
 def test_5_map_keys_without_regard_to_case_and_made_lower(path: Path) -> None:
@@ -167,8 +167,8 @@ def test_6_upload_purging_in_either_spelling(environ: dict[str, str]) -> None:
 
 def test_6_a_map_is_needed_where_a_map_belongs() -> None:
     assert problem({"REGISTRY_STORAGE_MAINTENANCE_READONLY": "true"}) == (
-        "storage.maintenance.readonly: expected a map such as {key: value}, found 'true' "
-        "(REGISTRY_STORAGE_MAINTENANCE_READONLY)"
+        "storage.maintenance.readonly: expected a map such as {enabled: ...}, found 'true'; "
+        "write REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED=true (REGISTRY_STORAGE_MAINTENANCE_READONLY)"
     )
     both = {"REGISTRY_HTTP_TLS": "yes", "REGISTRY_HTTP_TLS_KEY": "/k"}
     assert problem(both) == (

@@ -143,9 +143,9 @@ def test_wrong_base_urls(text: str) -> None:
 
 def test_headers() -> None:
     assert read(values.header_map, "{X-A: [a, b], x-b: []}") == {"X-A": ("a", "b"), "x-b": ()}
-    expected = "a map of header names to lists, such as {X-Content-Type-Options: [nosniff]}"
+    expected = "a list as the value of X-A, such as [nosniff]"
     assert wrong(values.header_map, "{X-A: a}") == expected
-    assert wrong(values.header_map, "[a]") == expected
+    assert wrong(values.header_map, "[a]").startswith("a map of header names to lists, such as {X-Content-Type-")
     assert wrong(values.header_map, "{'X A': [a]}") == "a header name, not 'X A'"
     assert wrong(values.header_map, "{X-A: [ü]}") == "a header value in ASCII"
     assert wrong(values.header_map, '{X-A: ["a\\r\\nSet-Cookie: b"]}') == expected
