@@ -1,7 +1,8 @@
 """SIGHUP: the configuration is read again, what can change in a running registry changes, and the log names the rest.
 
-- Changed at once: `log.*`, and the certificate and key of `http.tls`, for new connections. They are taken together or
-  not at all, and from the files as they are now, whether their paths have changed or not.
+- Changed at once: `log.*`, and certificate, key and CAs of `http.tls`, for new connections. They are taken together or
+  not at all, and from the files as they are now, whether their paths have changed or not. To begin or to cease to ask
+  clients for certificates needs a restart.
 - By themselves, without a signal: the htpasswd file, and the passwords of upstreams that stand in files.
 - All else needs a restart.
 - A configuration, or a certificate, that cannot be used changes nothing, and the log says why.
@@ -18,7 +19,7 @@ from dataclasses import replace
 
 from registry import logs
 from registry.config import Config, ConfigError, Loaded, files, show
-from registry.tls import replace_certificate
+from registry.tls import replace_files
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,15 @@ class Reloader:
             loaded = self._again()
             files.check_files(loaded)
             secured = context is not None and bool(loaded.config.http.tls.certificate)
+            wanted = self._taken_over(loaded.config, tls=secured)
             if context is not None and secured:
-                replace_certificate(context, loaded.config.http.tls)
+                replace_files(context, wanted.http.tls)
         except (ConfigError, OSError) as exc:
             log.error("nothing was reloaded, as the configuration cannot be used: %s", exc)
             return False
-        wanted = self._taken_over(loaded.config, tls=secured)
-        reloaded = changes(self._running, wanted) | ({"http.tls.certificate"} if secured else set())
+        reloaded = changes(self._running, wanted)
+        if secured:
+            reloaded |= {"http.tls.certificate"} | ({"http.tls.clientcas"} if wanted.http.tls.clientcas else set())
         waiting = changes(wanted, loaded.config)
         self._running = wanted
         turned_down = logs.LEVELS[wanted.log.level] > logging.INFO
@@ -69,8 +72,10 @@ class Reloader:
         """The configuration that runs, with what can be changed in it."""
         http = self._running.http
         if tls:
-            pair = replace(http.tls, certificate=fresh.http.tls.certificate, key=fresh.http.tls.key)
-            http = replace(http, tls=pair)
+            new = fresh.http.tls
+            authorities = new.clientcas if http.tls.clientcas and new.clientcas else http.tls.clientcas
+            files = replace(http.tls, certificate=new.certificate, key=new.key, clientcas=authorities)
+            http = replace(http, tls=files)
         return replace(self._running, log=fresh.log, http=http)
 
 

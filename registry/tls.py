@@ -8,7 +8,6 @@ that cannot be done stops the start, because a setting that protects is never ig
 import logging
 import ssl
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 from registry.config import ConfigError
@@ -57,8 +56,6 @@ DEFAULT_SUITES = (
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
 )
 
-_RETRIES = 5
-
 CLIENT_AUTH = {
     # Go asks for a certificate and looks at none; nobody here wants to see it either, so it is not asked for.
     "request-client-cert": ssl.CERT_NONE,
@@ -82,14 +79,20 @@ def server_context(config: TLSConfig) -> ssl.SSLContext | None:
     return context
 
 
-def replace_certificate(context: ssl.SSLContext, config: TLSConfig) -> None:
-    """New connections see what stands in the files now. Raises as server_context does, and has changed nothing then."""
-    server_context(config)  # a certificate that does not fit its key would leave the live context without a key
-    for _ in range(_RETRIES):
-        with suppress(ConfigError):  # a writer came in between; what it has written fits
-            _load_certificate(context, config)
-            return
-    _load_certificate(context, config)
+def replace_files(context: ssl.SSLContext, config: TLSConfig) -> None:
+    """New connections see the certificate, key and CAs that stand in the files now; what else there is stays.
+
+    A context cannot forget a CA, so each handshake goes over to one that is made anew. (OpenSSL asks the callback for
+    clients that name no server, too, and leaves version, suites and clientauth as the first context has them.)
+    Raises as server_context does, and has changed nothing then.
+    """
+    fresh = server_context(config)
+    assert fresh is not None
+
+    def go_over(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, first: ssl.SSLContext) -> None:
+        connection.context = fresh
+
+    context.sni_callback = go_over
 
 
 def _set_version(context: ssl.SSLContext, name: str) -> None:

@@ -211,6 +211,52 @@ def test_another_path_of_the_certificate(settings: Settings, tmp_path: Path) -> 
     assert accepts(context, other.authority)
 
 
+def admits(server: ssl.SSLContext, server_authority: trustme.CA, issuer: trustme.CA, server_name: str | None) -> bool:
+    """A client with a certificate of `issuer`."""
+    visitor = client(server_authority)
+    visitor.check_hostname = server_name is not None
+    issuer.issue_cert("visitor").configure_cert(visitor)
+    try:
+        handshake(server, visitor, server_name)
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("server_name", ["localhost", None])
+def test_f40_client_authorities_are_swapped(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], server_name: str | None
+) -> None:
+    """The one that is gone is no longer trusted, also by a client that names no server."""
+    pair, first, second = Pair(tmp_path), trustme.CA(), trustme.CA()
+    pem = tmp_path / "clients.pem"
+    first.cert_pem.write_to_path(str(pem))
+    tls = json.dumps({"certificate": f"{pair.link}/tls.crt", "key": f"{pair.link}/tls.key", "clientcas": [str(pem)]})
+    settings.write(f"http: {{tls: {tls}}}\n")
+    loaded = settings.load()
+    context = server_context(loaded.config.http.tls)
+    assert context is not None
+    reload = Reloader(loaded, settings.load)
+
+    def admitted() -> tuple[bool, bool]:
+        first_is, second_is = (admits(context, pair.authority, each, server_name) for each in (first, second))
+        return first_is, second_is
+
+    assert admitted() == (True, False)
+    second.cert_pem.write_to_path(str(pem))
+    assert reload(context)
+    assert admitted() == (False, True)
+    assert 'reloaded="http.tls.certificate, http.tls.clientcas"' in capsys.readouterr().err
+    pem.write_text("nonsense")
+    assert not reload(context)
+    assert admitted() == (False, True)
+    second.cert_pem.write_to_path(str(pem))
+    settings.write(pair.setting)
+    assert reload(context)
+    assert "need a restart: http.tls.clientcas" in capsys.readouterr().err
+    assert admitted() == (False, True)
+
+
 # What needs no signal.
 
 

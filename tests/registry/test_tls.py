@@ -48,11 +48,13 @@ def client(ca: trustme.CA, version: ssl.TLSVersion | None = None) -> ssl.SSLCont
     return made
 
 
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[str | None, str]:
+def handshake(
+    server: ssl.SSLContext, client: ssl.SSLContext, server_name: str | None = "localhost"
+) -> tuple[str | None, str]:
     """Version and cipher suite. Raises ssl.SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
-        client.wrap_bio(to_client, to_server, server_hostname="localhost"),
+        client.wrap_bio(to_client, to_server, server_hostname=server_name),
         server.wrap_bio(to_server, to_client, server_side=True),
     ]
     waiting = sides
