@@ -1,6 +1,6 @@
-"""Several processes that serve one address: a parent makes the listeners, forks workers and replaces those that die.
+"""Several processes that serve one address: a parent makes the listeners, and a supervisor forks workers for them.
 
-    parent  listens, forks, waits; has no loop and no thread, so that a fork copies nothing that is half done
+    parent  listens, forks, waits (registry/supervisor.py)
      ├ worker 0   its own listener (SO_REUSEPORT; a unix socket is shared), loop, threads and connections
      └ worker 1   the same; only worker 0 purges abandoned uploads, and answers at the debug address
 
@@ -8,53 +8,27 @@
   them when it stops, or the kernel would go on accepting for nobody.
 - A worker takes any number of SIGTERM and SIGINT as one. A terminal and systemd signal every process, and the parent
   passes the signal on: the second one is no sign of impatience. Impatience reaches the parent, which kills.
-- SIGHUP reloads the parent first, whose next workers begin with what it has, and then the workers.
-- The parent's signals are blocked and waited for, and a worker unblocks them once it can act on them: none gets lost.
-- SIGCHLD means "look at your workers". A worker sends one to say that it answers, and the kernel when it has died.
-- The first worker starts alone, so that what keeps all of them from starting is said once.
 """
 
-import ctypes
-import logging
-import mmap
-import os
 import signal
-import sys
-import time
+import ssl
 from asyncio import Runner
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from socket import socket
-from typing import NoReturn
 
 from registry.application import Application
 from registry.config import Config
 from registry.debug import debug_listening
+from registry.limits import Limits
 from registry.listeners import listening_each, printable
-from registry.reload import Reloader, Terminal
+from registry.reload import Reloader
 from registry.server import LoopFactory, Server, best_loop, debug_server, drain_of, limits_of, within_descriptors
 from registry.siblings import Siblings
+from registry.supervisor import ENDING, SIGNALS, Supervisor
 from registry.tls import server_context
-
-log = logging.getLogger(__name__)
-
-STEADY = 1.0
-"""Seconds. Who ends sooner is restarted only after as many, and the like in a row is counted."""
-QUICK_DEATHS = 5
-"""Of one worker in a row, after which the next would not live either."""
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h; Python has no name for it
-_ENDING = (signal.SIGTERM, signal.SIGINT)
-_SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGCHLD)
-
-Work = Callable[[int, Callable[[], None]], None]
-"""(number, up): what a worker does, from its start to its end. It calls `up` once it answers."""
-
-
-class WorkersFailed(RuntimeError):
-    """Workers do not live. The message says which and how it ended; why, it has said itself."""
 
 
 def run(
@@ -84,47 +58,69 @@ def run(
         closing(Siblings(count if debug_sockets else 0)) as siblings,
     ):
         addresses = [printable(sock) for sock in listeners[0]]
-
-        def beside(number: int, app: Application) -> Callable[[], AbstractAsyncContextManager[None]]:
-            if not debug_sockets:
-                return nullcontext
-            if number == 0:
-                return debug_server(app.debug.app(siblings.ask), debug_sockets)
-            _close([debug_sockets])
-            return lambda: siblings.answering(number, app.debug)
-
-        def work(number: int, up: Callable[[], None]) -> None:
-            _close(listeners, but=listeners[number])
-            app = apps[min(number, 1)]
-            server = Server(
-                app,
-                listeners[number],
-                context,
-                limits,
-                drain_of(config),
-                beside(number, app),
-                worker=number,
-                health=app.health,
-                delay=config.http.shutdowndelay,
-            )
-            for signum in _ENDING:
-                signal.signal(signum, lambda *_: server.stop())
-            if reload is not None:
-                reload.quiet = True
-            signal.signal(signal.SIGHUP, lambda *_: server.call(partial(reload, context) if reload else int))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            with Runner(loop_factory=factory) as runner:
-                runner.run(server.serve(up))
-
+        heritage = Heritage(config, limits, apps, context, factory, listeners, debug_sockets, siblings, reload)
         supervisor = Supervisor(
             count,
-            work,
+            heritage.work,
             up=lambda: started(addresses),
             failed=failed,
             stopping=lambda: _close([*listeners, debug_sockets]),
             hangup=lambda: reload is not None and reload(context),
         )
         return supervisor.run()
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """What the parent has made before it forks, and a worker finds in its memory.
+
+    apps: the first worker's, and that of all others.   listeners: of each worker.
+    debug_sockets: empty without a debug address.
+    """
+
+    config: Config
+    limits: Limits
+    apps: list[Application]
+    context: ssl.SSLContext | None
+    loop_factory: LoopFactory
+    listeners: list[list[socket]]
+    debug_sockets: list[socket]
+    siblings: Siblings
+    reload: Reloader | None
+
+    def work(self, number: int, up: Callable[[], None]) -> None:
+        """The life of a worker: serves until a signal."""
+        _close(self.listeners, but=self.listeners[number])
+        app = self.apps[min(number, 1)]
+        server = Server(
+            app,
+            self.listeners[number],
+            self.context,
+            self.limits,
+            drain_of(self.config),
+            self._beside(number, app),
+            worker=number,
+            health=app.health,
+            delay=self.config.http.shutdowndelay,
+        )
+        for signum in ENDING:
+            signal.signal(signum, lambda *_: server.stop())
+        reload = self.reload
+        if reload is not None:
+            reload.quiet = True
+        signal.signal(signal.SIGHUP, lambda *_: server.call(partial(reload, self.context) if reload else int))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        with Runner(loop_factory=self.loop_factory) as runner:
+            runner.run(server.serve(up))
+
+    def _beside(self, number: int, app: Application) -> Callable[[], AbstractAsyncContextManager[None]]:
+        """What goes on beside the server: the first worker answers at the debug address, and asks the others."""
+        if not self.debug_sockets:
+            return nullcontext
+        if number == 0:
+            return debug_server(app.debug.app(self.siblings.ask), self.debug_sockets)
+        _close([self.debug_sockets])
+        return lambda: self.siblings.answering(number, app.debug)
 
 
 def without_chores(config: Config) -> Config:
@@ -139,203 +135,3 @@ def _close(listeners: list[list[socket]], but: list[socket] | None = None) -> No
         if sockets is not but:
             for sock in sockets:
                 sock.close()
-
-
-@dataclass
-class Worker:
-    """pid: None while it waits for its (re)start at `due`. deaths: quick ones, in a row."""
-
-    number: int
-    pid: int | None = None
-    began: float = 0.0
-    due: float = 0.0
-    deaths: int = 0
-
-
-class Supervisor:
-    """Keeps workers running until a signal.
-
-    up: called once, when all of them answer. failed: called in a worker, with what ended it.
-    stopping: called once, when no worker is restarted any more.
-    hangup: called at SIGHUP; shall the workers have it, too?
-    """
-
-    def __init__(
-        self,
-        count: int,
-        work: Work,
-        *,
-        up: Callable[[], None],
-        failed: Callable[[Exception], None],
-        stopping: Callable[[], None],
-        hangup: Callable[[], bool] = bool,
-    ) -> None:
-        self._work, self._up, self._failed, self._on_stop, self._on_hangup = work, up, failed, stopping, hangup
-        self._terminal = Terminal()
-        self._workers = [Worker(number) for number in range(count)]
-        self._answering = mmap.mmap(-1, count)  # a byte that each worker sets and the parent reads
-        self._announced = self._stopping = False
-        self._status = 0
-        self._verdict: WorkersFailed | None = None
-        self._pid = os.getpid()
-        self._prctl = ctypes.CDLL(None, use_errno=True).prctl  # found before the fork, like all that is imported
-
-    def run(self) -> int:
-        """Returns the exit code: 0, a worker's that ended badly, or 128 and the second signal."""
-        with _blocked_signals():
-            try:
-                return self._supervise()
-            finally:
-                self._kill()
-
-    def _supervise(self) -> int:
-        while True:
-            if not self._stopping:
-                self._start_due()
-            elif not self._running():
-                if self._verdict:
-                    raise self._verdict
-                return self._status
-            came = signal.sigtimedwait(_SIGNALS, self._patience())
-            if came and came.si_signo != signal.SIGCHLD and self._obey(came.si_signo):
-                return 128 + came.si_signo
-            self._reap()
-            self._announce()
-
-    def _obey(self, signum: int) -> bool:
-        """Returns whether to end at once."""
-        if signum == signal.SIGHUP and not self._terminal.is_gone():
-            if not self._stopping and self._on_hangup():
-                self._signal(signal.SIGHUP)
-            return False
-        if self._stopping:
-            return True
-        self._stop()
-        return False
-
-    def _running(self) -> list[int]:
-        return [worker.pid for worker in self._workers if worker.pid is not None]
-
-    def _waiting(self) -> list[Worker]:
-        """Those to start, now or later; the first one alone until it has answered."""
-        if self._stopping:
-            return []
-        some = self._workers if self._announced or self._answering[0] else self._workers[:1]
-        return [worker for worker in some if worker.pid is None]
-
-    def _patience(self) -> float:
-        """Seconds until a start is due; an hour is as good as any other time to look up without one."""
-        now = time.monotonic()
-        return max(0.0, min((worker.due - now for worker in self._waiting()), default=3600.0))
-
-    def _start_due(self) -> None:
-        now = time.monotonic()
-        for worker in self._waiting():
-            if worker.due <= now and not self._stopping:
-                worker.began = now
-                try:
-                    worker.pid = self._fork(worker.number)
-                except OSError as exc:
-                    self._ended(worker, f"could not be forked: {exc.strerror}")
-
-    def _fork(self, number: int) -> int:
-        sys.stdout.flush()  # or the worker would write once more what waits there
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._become(number)
-        return pid
-
-    def _become(self, number: int) -> NoReturn:
-        """The life of a worker. Nothing of the parent's, such as the end of its contexts, may run here."""
-        status = 1
-        try:
-            self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != self._pid:  # it died before it could be asked for
-                os._exit(status)
-            self._work(number, lambda: self._answer(number))
-            status = 0
-        except Exception as exc:  # noqa: BLE001 - a process ends here, and says why
-            self._failed(exc)
-        finally:
-            try:
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(status)
-
-    def _answer(self, number: int) -> None:
-        self._answering[number] = 1
-        os.kill(os.getppid(), signal.SIGCHLD)  # to whoever adopted it, this says nothing
-
-    def _announce(self) -> None:
-        if not self._announced and not self._stopping and all(self._answering[:]):
-            self._announced = True
-            self._up()
-
-    def _reap(self) -> None:
-        while self._running():
-            pid, status = os.waitpid(-1, os.WNOHANG)  # any: process 1 of a container adopts others, too
-            if pid == 0:
-                return
-            for worker in self._workers:
-                if worker.pid == pid:
-                    worker.pid = None
-                    code = os.waitstatus_to_exitcode(status)
-                    self._ended(worker, _how(code), code)
-
-    def _ended(self, worker: Worker, how: str, code: int = -1) -> None:
-        """code: above 0 when the worker has said itself what was wrong."""
-        lived = time.monotonic() - worker.began
-        answered, self._answering[worker.number] = self._answering[worker.number], 0
-        if self._stopping:
-            if code:
-                log.error("worker %d %s while it stopped", worker.number, how)
-                self._status = 1
-            return
-        if not self._announced and worker.number == 0 and not answered:
-            self._status = code
-            self._verdict = None if code > 0 else WorkersFailed(f"the first worker {how} before it answered")
-            self._stop()
-            return
-        quick = not answered or lived < STEADY
-        worker.deaths = worker.deaths + 1 if quick else 0
-        worker.due = time.monotonic() + (STEADY if quick else 0.0)
-        log.error("worker %d %s; it is replaced", worker.number, how, extra={"lived": round(lived, 3)})
-        if worker.deaths >= QUICK_DEATHS:
-            times = f"{worker.deaths} times in a row"
-            self._verdict = WorkersFailed(f"worker {worker.number} ended at once {times}, the last time it {how}")
-            self._stop()
-
-    def _stop(self) -> None:
-        self._stopping = True
-        self._on_stop()
-        self._signal(signal.SIGTERM)
-
-    def _signal(self, signum: signal.Signals) -> None:
-        for pid in self._running():
-            os.kill(pid, signum)
-
-    def _kill(self) -> None:
-        for worker in self._workers:
-            if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGKILL)
-                os.waitpid(worker.pid, 0)
-                worker.pid = None
-
-
-def _how(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-@contextmanager
-def _blocked_signals() -> Iterator[None]:
-    """Inside, signals wait until somebody asks for them; what nobody has asked for by the end is dropped."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who starts us may have it ignored, and then nobody can wait
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        while signal.sigtimedwait(_SIGNALS, 0):
-            pass
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -24,8 +24,8 @@ def explained(exc: Exception, loaded: "Loaded") -> Refusal | None:
         return of_setting(exc, loaded)
     if isinstance(exc, StorageError):
         return Refusal(f"the {loaded.config.storage.driver} storage cannot be used: {exc}")
-    workers = sys.modules.get("registry.workers")  # nobody else raises it
-    return Refusal(str(exc)) if workers and isinstance(exc, workers.WorkersFailed) else None
+    supervisor = sys.modules.get("registry.supervisor")  # nobody else raises it
+    return Refusal(str(exc)) if supervisor and isinstance(exc, supervisor.WorkersFailed) else None
 
 
 def of_setting(exc: "ConfigError", loaded: "Loaded") -> Refusal:

@@ -1,4 +1,4 @@
-"""Several workers on one address: real processes under the real command line, and the supervisor alone in a child."""
+"""Several workers on one address: real processes under the real command line."""
 
 import errno
 import itertools
@@ -421,70 +421,3 @@ def test_the_others_run_with_the_same_settings() -> None:
         config.limits,
         config.storage.parameters,
     )
-
-
-# The supervisor alone.
-
-SUPERVISED = """
-import os, signal, sys, time
-from registry import workers
-workers.STEADY = 0.05
-def work(number, up):
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    {body}
-def say(*words):
-    print(*words, flush=True)
-supervisor = workers.Supervisor(
-    2, work, up=lambda: say("up"), failed=lambda exc: say("failed", exc), stopping=lambda: say("stopping")
-)
-try:
-    say("returned", supervisor.run())
-except workers.WorkersFailed as exc:
-    say(exc)
-"""
-
-
-def supervised(body: str, **options: object) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SUPERVISED.format(body=body)],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-        **options,  # type: ignore[call-overload]
-    )
-    lines: list[str] = done.stdout.splitlines()
-    return lines
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("os._exit(7)", ["stopping", "returned 7"]),
-        ("1/0", ["failed division by zero", "stopping", "returned 1"]),
-        ("return", ["stopping", "the first worker ended with exit code 0 before it answered"]),
-        ("os.kill(os.getpid(), 9)", ["stopping", "the first worker was killed by SIGKILL before it answered"]),
-    ],
-)
-def test_first_worker_that_does_not_start(body: str, said: list[str]) -> None:
-    """Once, by the first of two; with a code above 0 it has said why itself."""
-    assert supervised(body) == said
-
-
-@pytest.mark.parametrize("number", [0, 1])
-def test_worker_that_does_not_live(number: int) -> None:
-    """The other one ends well."""
-    body = f"up(); number == {number} and os._exit(3); signal.pause(); print('ended', flush=True)"
-    *before, ended, verdict = supervised(body)
-    assert verdict == f"worker {number} ended at once 5 times in a row, the last time it ended with exit code 3"
-    assert ended == "ended"
-    assert "stopping" in before
-
-
-def test_it_can_wait_where_children_are_ignored() -> None:
-    """A parent's SIG_IGN for SIGCHLD is inherited, and children would vanish unseen."""
-    assert supervised("os._exit(7)", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)) == [
-        "stopping",
-        "returned 7",
-    ]
