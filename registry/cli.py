@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from registry import streams
 from registry.arguments import parse
 from registry.commands.refusal import Refusal, explained, one_line
 
@@ -19,17 +20,27 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None, *, settle: "Callable[[Loaded], None] | None" = None) -> int:
     """settle: called with the settings before anything that they name is opened; may raise Refusal."""
-    options = parse(list(sys.argv[1:] if argv is None else argv))
-    if options is None:
-        return 0
-    options.settle = settle
+    streams.occupy()
     try:
-        return RUN[options.command](options)
+        return _run(list(sys.argv[1:] if argv is None else argv), settle)
     except Refusal as exc:
         print(f"registry: {one_line(str(exc))}", file=sys.stderr)
         return exc.status
+    except BrokenPipeError:
+        streams.discard()
+        return streams.CLOSED_PIPE
     except KeyboardInterrupt:
         return 128 + 2  # as shells report SIGINT
+
+
+def _run(arguments: list[str], settle: "Callable[[Loaded], None] | None") -> int:
+    options = parse(arguments)
+    status = 0
+    if options is not None:
+        options.settle = settle
+        status = RUN[options.command](options)
+    sys.stdout.flush()  # while somebody can still say what came of it
+    return status
 
 
 def serve(options: Namespace) -> int:

@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from registry import logs
+from registry import logs, streams
 from registry.banner import banner
 from registry.commands.check_config import check_files
 from registry.commands.refusal import Refusal, explained, one_line
@@ -51,8 +51,7 @@ def _announce(loaded: Loaded, addresses: list[str], workers: int) -> None:
         facts = {"listening": facts["listening"], "workers": f"{workers} processes", **facts}
     if loaded.config.log.formatter == "text":
         lines = [f"Moorage {version()}", *(f"  {name:<10}{one_line(fact)}" for name, fact in facts.items()), ""]
-        sys.stdout.write("\n".join(lines))
-        sys.stdout.flush()
+        streams.say("\n".join(lines))
     else:  # whoever reads JSON reads every line as JSON
         log.info("started", extra=facts)
 
