@@ -4,12 +4,14 @@
     mark     read every manifest of every repository; with `untagged`, find those that are alive (manifests.py)
     remove   with `untagged`: look again, repository by repository, and delete the manifests that are not
     sweep    for a batch of unmarked, old blobs: mark what has come into use since, then delete what still is not
-    links    remove the layer links that lead to swept blobs
+    links    remove the layer links that lead to swept blobs, and what a killed run has left of them
 
 Any fault and any unreadable manifest during `table` and `mark` stops with nothing deleted. Every later step leaves a
 store as a whole run would: what is deleted is garbage for itself, so a killed run, or two at once, do no harm, and the
-next one finishes; but not the links, which are those of its own sweep: `doctor --fix` removes what a killed run has
-left of them, as it knows which manifests miss a blob. A fault in the middle of the sweep stops it too.
+next one finishes. A fault in the middle of the sweep stops it too. Blobs go before their links, since without its link
+a blob that is renewed at that moment could not be pulled. So a killed run leaves links to nothing. The next one knows
+them by this: they are older than the grace, their blob is gone, and no manifest of their repository names it. What a
+manifest does name is damage, and its link stays: if the bytes come back, from a backup, say, the image is whole again.
 
 Why a push beside it loses nothing. A blob goes only if, in this order,
   1. it was stored before the collection began, and no manifest named it when all were read;
@@ -42,6 +44,7 @@ repository at a time, and a batch.
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from storage import layout
 from storage.content import ContentStore
@@ -116,6 +119,8 @@ class Collector:
         self._table = BlobTable()
         self._surveyor = Surveyor(self._driver, self._table, None if options.cache is None else self._on_link)
         self._links: dict[int, list[ObjectInfo]] = {}
+        self._untidy: set[RepositoryName] = set()
+        """Where a killed run has left something."""
         self._overlap = min(_OVERLAP, options.grace)
         self._horizon = 0.0
         self.done = Collected()
@@ -163,6 +168,8 @@ class Collector:
         for name in names:
             survey = await self._surveyor.survey(name, self._young)
             living = self._mark_living(survey)
+            if self._leftovers(survey):
+                self._untidy.add(name)
             dead = [node for digest, node in survey.nodes.items() if digest not in living]
             if dead:
                 doomed.append(name)
@@ -192,20 +199,17 @@ class Collector:
         """Look again: what was tagged or pushed since the mark lives, and now is marked."""
         survey = await self._surveyor.survey(name, self._young)
         living = self._mark_living(survey)
-        removed = set()
-        for digest, node in survey.nodes.items():
-            if digest not in living and await self._remove_manifest(name, node):
-                removed.add(digest)
-        if removed:
-            await remove_from_tags(self._driver, name, removed)
+        doomed = [node for digest, node in survey.nodes.items() if digest not in living]
+        await remove_from_tags(self._driver, name, {node.digest for node in doomed})
+        for node in doomed:
+            await self._remove_manifest(name, node)
 
-    async def _remove_manifest(self, name: RepositoryName, node: Node) -> bool:
+    async def _remove_manifest(self, name: RepositoryName, node: Node) -> None:
         if not await remove_manifest(self._driver, name, node):
             self._mark_places(node)
-            return False
+            return
         self._watch.manifest(name, node.digest)
         self._count(removed=self.done.removed + 1)
-        return True
 
     # Blobs
 
@@ -279,35 +283,57 @@ class Collector:
 
     async def _remove_links(self) -> None:
         """A link to nothing does no harm (it is a 404, and a push writes it again), but each is listed for ever."""
-        if not self.done.swept:
-            return
-        names = await repository_names(self._driver)
+        names = await repository_names(self._driver) if self.done.swept else sorted(self._untidy)
         self._watch.phase("removing links", total=len(names))
         for name in names:
-
-            async def remove(link: Link, name: RepositoryName = name) -> None:
-                await self._remove_link(name, link)
-
-            await for_each(layer_links(self._driver, name), remove)
+            if self.done.swept:
+                await for_each(layer_links(self._driver, name), partial(self._remove_if_swept, name))
+            if name in self._untidy:
+                await self._tidy(name)
             self._watch.step()
 
-    async def _remove_link(self, name: RepositoryName, link: Link) -> None:
+    async def _remove_if_swept(self, name: RepositoryName, link: Link) -> None:
         target = await target_of(self._driver, link)
         place = None if target is None else self._table.find(target)
-        if target is None or place is None or not self._table.is_marked(place, SWEPT):
+        if target is not None and place is not None and self._table.is_marked(place, SWEPT):
+            await self._remove_link(name, link, target)
+
+    async def _remove_link(self, name: RepositoryName, link: Link, target: Digest) -> None:
+        """Not if the blob was pushed again, or is the namesake of what was swept; nor if the link was written again."""
+        if not self._options.dry_run and not await self._remove_dangling(link, target):
             return
-        if not self._options.dry_run:
-            try:
-                await self._driver.head(layout.blob_data(target))
-            except ObjectNotFound:
-                try:
-                    await self._driver.delete(link.info.key, if_version=link.info.version)
-                except PreconditionFailed:  # written again by a push
-                    return
-            else:
-                return  # pushed again, or the namesake of what was swept
         self._watch.link(name, link.name)
         self._count(links=self.done.links + 1)
+
+    async def _remove_dangling(self, link: Link, target: Digest) -> bool:
+        try:
+            await self._driver.head(layout.blob_data(target))
+        except ObjectNotFound:
+            try:
+                await self._driver.delete(link.info.key, if_version=link.info.version)
+            except PreconditionFailed:
+                return False
+            return True
+        return False
+
+    # What a killed run has left
+
+    def _leftovers(self, survey: Survey) -> list[Link | ObjectInfo]:
+        """Of a cache that is collected alone: its own."""
+        if self._options.cache is not None and not self._options.cache(survey.name):
+            return []
+        links = [link for link in survey.dangling.values() if not self._young(link.info)]
+        return [*links, *(info for info in survey.orphans if not self._young(info))]
+
+    async def _tidy(self, name: RepositoryName) -> None:
+        """Looks again: what was pushed since the mark may need them."""
+        for left in self._leftovers(await self._surveyor.survey(name, self._young)):
+            if isinstance(left, Link):
+                target = await target_of(self._driver, left)
+                if target is not None:
+                    await self._remove_link(name, left, target)
+            elif not self._options.dry_run:
+                await self._driver.delete(left.key)
 
 
 async def _each(batch: list[tuple[Digest, ObjectInfo]]) -> AsyncIterator[tuple[Digest, ObjectInfo]]:

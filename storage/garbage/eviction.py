@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 
 from storage import layout
 from storage.content import ContentStore
-from storage.digest import Digest
 from storage.driver import StorageDriver
 from storage.garbage.collect import Collected, Collector, Options
 from storage.garbage.links import Link, blobs, layer_links, links_below, repository_names, target_of
@@ -138,17 +137,17 @@ class Eviction:
         unused = await for_all(doomed, is_unused)
         members = [node for image, is_one in zip(doomed, unused, strict=True) if is_one for node in image.members]
         await Tags(name, self.driver).delete_all_of(*(node.digest for node in members))
-        removed: set[Digest] = set()
+        await remove_from_tags(self.driver, name, {node.digest for node in members})
+        removed = 0
 
         async def remove(node: Node) -> None:
+            nonlocal removed
             if await remove_manifest(self.driver, name, node):
-                removed.add(node.digest)
+                removed += 1
                 self.watcher.manifest(name, node.digest)
 
         await for_each(each(members), remove)
-        if removed:
-            await remove_from_tags(self.driver, name, removed)
-        return len(removed)
+        return removed
 
 
 def _by_name(doomed: Iterable[Image]) -> dict[RepositoryName, list[Image]]:

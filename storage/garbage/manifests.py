@@ -9,7 +9,8 @@ Alive is what a tag names, what is younger than the grace, and, from there on, e
 - A manifest that cannot be read stops everything: what it names is unknown, so nothing is known to be garbage. Not
   where a cache alone is collected: what its own repository links to stays then (collect.py).
 
-Memory: 600 bytes for each manifest (of six blobs) of the one repository that is looked at.
+Memory: 600 bytes for each manifest (of six blobs) of the one repository that is looked at, and 500 for each of its
+links that lead nowhere.
 """
 
 from array import array
@@ -70,12 +71,18 @@ class Node:
 
 @dataclass(slots=True)
 class Survey:
-    """A repository at one moment. fresh: places of blobs whose links are younger than the grace."""
+    """A repository at one moment. fresh: places of blobs whose links are younger than the grace.
+
+    dangling: layer links that lead to no blob of the table, and that no manifest here names.
+    orphans: what lies below the folder of a manifest that has gone.
+    """
 
     name: RepositoryName
     nodes: dict[Digest, Node] = field(default_factory=dict)
     tagged: set[Digest] = field(default_factory=set)
     fresh: "array[int]" = field(default_factory=lambda: array("Q"))
+    dangling: dict[Digest, Link] = field(default_factory=dict)
+    orphans: list[ObjectInfo] = field(default_factory=list)
 
     def living(self, *, untagged: bool, young: Young) -> set[Digest]:
         """untagged: may what has no tag be garbage?"""
@@ -126,7 +133,7 @@ class Surveyor:
         gone = []
 
         async def read(node: Node) -> None:
-            if not await self._read(name, node, found.nodes, aliases):
+            if not await self._read(found, node, aliases):
                 gone.append(node.digest)
 
         await for_each(each(list(found.nodes.values())), read)
@@ -150,7 +157,7 @@ class Surveyor:
 
         async def read(link: Link) -> None:
             node = Node(link.name, link.info)
-            await self._read(name, node, {}, aliases)
+            await self._read(found, node, aliases)
             self.mark(node.places)
 
         await for_each(each(links), read)
@@ -168,6 +175,8 @@ class Surveyor:
             if target is not None and target != link.name:
                 aliases[link.name] = target
             places = self._places((link.name, target or link.name))
+            if target is not None and not places:
+                found.dangling[link.name] = link
             if young(link.info):
                 found.fresh.extend(places)
             if self._on_link is not None:
@@ -187,16 +196,15 @@ class Surveyor:
         names = await self._driver.list_folders(layout.tags(found.name), containing=layout.CURRENT_LINK)
         await for_each(each(names), read)
 
-    async def _read(
-        self, name: RepositoryName, node: Node, images: dict[Digest, Node], aliases: dict[Digest, Digest]
-    ) -> bool:
+    async def _read(self, found: Survey, node: Node, aliases: dict[Digest, Digest]) -> bool:
         """Fill in what the manifest names. False: it is no longer there."""
         try:
-            read = await self._body(name, node)
+            read = await self._body(found.name, node)
         except UnreadableManifest:
             if self._on_link is None:
                 raise
             node.readable = False
+            found.dangling.clear()  # it may name them
             node.places.extend(self._places((node.digest,)))
             return True
         if read is None:
@@ -205,7 +213,9 @@ class Surveyor:
         named = named_digests(body)
         subject = parse_stored(body).subject
         node.subject = subject.digest if subject else None
-        node.images = tuple(digest for digest in named if digest in images)
+        node.images = tuple(digest for digest in named if digest in found.nodes)
+        for digest in named:
+            found.dangling.pop(digest, None)
         node.places.extend(self._places((node.digest, target, *named, *(aliases[d] for d in named if d in aliases))))
         return True
 
@@ -242,7 +252,9 @@ class Surveyor:
         """Signatures of schema 1 live and go with their manifest."""
         alg, hex, *_ = link.info.key.removeprefix(f"{layout.revisions(found.name)}/").split("/")
         node = found.nodes.get(Digest(alg, hex))
-        if node is not None:
+        if node is None:
+            found.orphans.append(link.info)
+        else:
             node.extra.append(link.info)
             node.places.extend(self._places((link.name,)))
 

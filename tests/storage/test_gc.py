@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
+from storage.drivers.memory import MemoryDriver
 from storage.errors import Unavailable
 from storage.garbage.collect import Collector, Options
 from storage.garbage.manifests import UnreadableManifest
@@ -440,24 +442,94 @@ async def test_any_fault_while_looking_stops_it_with_nothing_deleted(shelf: Shel
     }  # fmt: skip
 
 
+async def living_and_dead(driver: StorageDriver) -> Shelf:
+    """Of all that dies something: with a referrer, a tag's history, a child, signatures of schema 1, and an upload."""
+    shelf = Shelf(driver)
+    for name in (A, B):
+        await shelf.image(name, b"kept", tag="t")
+    child = await shelf.image(B, b"child")
+    await shelf.index(B, child)
+    gone = await shelf.image(A, b"gone", tag="moved")
+    await shelf.image(A, b"kept", tag="moved", annotations={"a": "b"})
+    await shelf.image(A, b"signature", subject=gone)
+    signed = await shelf.blob(A, b"of schema 1")
+    await driver.put(f"{layout.revision(A, gone)}/signatures/sha256/{signed.hex}/link", str(signed).encode())
+    await shelf.blob(B, b"dead")
+    repository = shelf.content.repository(A)
+    await repository.append_upload(await repository.start_upload(), in_pieces(b"12345"))
+    age(driver)
+    return shelf
+
+
 @pytest.mark.slow
-async def test_killed_at_any_call_nothing_alive_goes_and_the_next_run_finishes(shelf: Shelf) -> None:
-    driver, faulty = await faulty_shelf(shelf)
-    lives = {*map(Digest.of, (b"{}", b"kept")), Digest.of(image(b"{}", (b"kept",)))}
-    call = 0
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killed_at_any_call_the_next_run_leaves_what_one_alone_does(moment: Any) -> None:
+    """tests/crash does so on a folder and in a bucket."""
+    undisturbed = await living_and_dead(MemoryDriver())
+    before = await undisturbed.keys()
+    await undisturbed.collect(untagged=True, purge=DAY)
+    expected, halfway, call = await undisturbed.keys(), 0, 0
     while True:
         call += 1
-        driver.fault = fault = Fault(call, "before", lasting=True, crash=True)
-        try:
-            await faulty.collect(untagged=True)
-        except Unavailable:
-            assert lives <= await shelf.digests()
+        driver = FaultyDriver(MemoryDriver())
+        shelf = await living_and_dead(driver.inner)
+        driver.fault = fault = Fault(call, moment, lasting=True, crash=True)
+        with suppress(Unavailable):
+            await Shelf(driver).collect(untagged=True, purge=DAY)
+        left = await shelf.keys()
+        assert expected <= left, call
+        halfway += len(expected) < len(left) < len(before)
+        driver.fault = None
+        await Shelf(driver).collect(untagged=True, purge=DAY)
+        assert await shelf.keys() == expected, call
         if not fault.fired:
             break
-    assert await shelf.digests() == lives
-    driver.fault = None
-    done = await faulty.collect(untagged=True)
-    assert (done.swept, done.removed) == (0, 0)
+    assert halfway > 20
+
+
+async def test_a_link_to_nothing_stays_while_it_is_young_or_needed(shelf: Shelf) -> None:
+    """A push may be at work on the one, and bytes that come back, from a backup, make the other whole."""
+    await shelf.image(A, b"layer", tag="t")
+    dead = await shelf.blob(A, b"dead")
+    age(shelf.driver)
+    young = await shelf.blob(A, b"young")
+    for digest in (Digest.of(b"layer"), dead, young):
+        await shelf.driver.delete(layout.blob_data(digest))
+    dry = await shelf.collect(dry_run=True)
+    assert (dry.swept, dry.links) == (0, 1)
+    assert layout.layer_link(A, dead) in await shelf.keys()
+    assert (await shelf.collect()).links == 1
+    links = {key for key in await shelf.keys() if "/_layers/" in key}
+    assert links == {layout.layer_link(A, digest) for digest in map(Digest.of, (b"layer", b"young", b"{}"))}
+
+
+async def test_a_link_to_nothing_that_a_push_fills_meanwhile_stays(shelf: Shelf) -> None:
+    dead = await shelf.blob(A, b"dead")
+    await shelf.driver.delete(layout.blob_data(dead))
+    age(shelf.driver)
+
+    async def push(verb: str, key: str) -> None:
+        if (verb, key) == ("head", layout.blob_data(dead)):
+            await shelf.blob(A, b"dead")
+
+    assert (await Shelf(Spied(shelf.driver, push)).collect()).links == 0
+    assert await shelf.has(A, b"dead")
+
+
+async def test_a_referrer_that_is_pushed_while_it_is_removed_stays_listed(shelf: Shelf) -> None:
+    subject = await shelf.image(A, b"kept", tag="t")
+    other = await shelf.image(A, b"other")
+    referrer = await shelf.image(A, b"signature", subject=other)
+    age(shelf.driver)
+
+    async def touch(verb: str, key: str) -> None:
+        if (verb, key) == ("delete", layout.revision_link(A, referrer)):
+            await shelf.driver.put(key, str(referrer).encode())
+
+    done = await Shelf(Spied(shelf.driver, touch)).collect(untagged=True)
+    assert done.removed == 1
+    assert await shelf.pulls(A, subject)
+    assert [d.digest for d in await shelf.content.repository(A).list_referrers(other)] == [referrer]
 
 
 async def test_two_at_once(shelf: Shelf) -> None:
