@@ -5,7 +5,6 @@ bound), through a relay that can pass far more. Rule: on each way the store itse
 """
 
 import hashlib
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,17 +15,17 @@ from typing import Any
 from benchmarks.clients import LoadFailed, run
 from benchmarks.clients.http import connect, header, read_answer, request
 from benchmarks.clients.wrk import wrk
-from benchmarks.lab import KB, MIB, Lab, Load, Measure, line_of, say
+from benchmarks.lab import KB, MIB, Lab, Load, Measure
 from benchmarks.relay import relaying
 from benchmarks.results import Case
-from benchmarks.servers import OURS, SEAWEEDFS, V3, Running, launch, present, running, stop, wait_until_it_answers
+from benchmarks.servers import OURS, SEAWEEDFS, V3, Running, present, running
 from benchmarks.store import IMAGE, Blob, Store, blocks, small_image
 from storage import layout
 from storage.digest import Digest
 from tests.s3.servers import S3Server, seaweedfs_server
 
 from . import pull, push, small
-from .start import POLL, at_rest
+from .start import starts
 
 ROOT = "bench"
 URL_SECONDS = 6 * 3600
@@ -120,7 +119,8 @@ class S3:
             for way in WAYS:
                 yield from self.without_redirect(lab, bucket, way, folder / way.name)
             yield from self.with_redirect(lab, bucket, folder / "redirect")
-            yield from self.starts(lab, bucket, folder / "start")
+            settings = bucket.settings(bucket.server.endpoint, redirect=True)
+            yield from starts(lab, (OURS, V3), bucket.folder, folder / "start", settings)
 
     def without_redirect(self, lab: Lab, bucket: Bucket, way: Way, folder: Path) -> Iterator[Case]:
         with bucket.reached(way) as endpoint, bucket.registries(endpoint, folder) as registries:
@@ -141,26 +141,6 @@ class S3:
                 for server in servers:
                     check_redirect(server, bucket.large)
                 yield requests(lab, name, servers, lambda server: blob_url(server, bucket.large), 0)
-
-    def starts(self, lab: Lab, bucket: Bucket, folder: Path) -> Iterator[Case]:
-        first, rest = Case("first answer", "s"), Case("memory at rest", "rest_mb")
-        settings = bucket.settings(bucket.server.endpoint, redirect=True)
-        for number in range(lab.scale.starts + 1):
-            for server in present((OURS, V3)):
-                began = time.perf_counter()
-                process, port, log = launch(server, bucket.folder, folder, settings)
-                try:
-                    wait_until_it_answers(process, port, log, POLL)
-                    seconds = time.perf_counter() - began
-                    memory = at_rest(Running(server, process, port, bucket.folder))
-                finally:
-                    stop(process)
-                if number:  # the first start fills caches
-                    first.samples.setdefault(server.name, []).append({"s": seconds})
-                    rest.samples.setdefault(server.name, []).append(memory)
-        for case in (first, rest):
-            say(f"  {case.name}: {line_of(case)}")
-            yield case
 
 
 @contextmanager
