@@ -1,14 +1,17 @@
-"""A parent that forks workers, waits, and replaces those that die. What a worker does is its caller's affair.
+"""A parent that forks workers, waits, and replaces those that die or hang. What a worker does is its caller's affair.
 
 - It has no loop and no thread, so that a fork copies nothing that is half done.
 - Its signals are blocked and waited for, and a worker unblocks them once it can act on them: none gets lost.
 - SIGCHLD means "look at your workers". A worker sends one to say that it answers, and the kernel when it has died.
 - SIGHUP reloads the parent first, whose next workers begin with what it has, and then the workers.
 - The first worker starts alone, so that what keeps all of them from starting is said once.
+- A worker whose loop has stood still for a minute is killed (registry/heartbeats.py), and so is one that has not ended
+  when it should have.
 """
 
 import ctypes
 import logging
+import math
 import mmap
 import os
 import signal
@@ -19,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
+from registry.heartbeats import LOOK, LOOKS, Heartbeats
 from registry.reload import Terminal
 
 log = logging.getLogger(__name__)
@@ -33,8 +37,9 @@ SIGNALS = (*ENDING, signal.SIGHUP, signal.SIGCHLD)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h; Python has no name for it
 
-Work = Callable[[int, Callable[[], None]], None]
-"""(number, up): what a worker does, from its start to its end. It calls `up` once it answers."""
+Work = Callable[[int, Callable[[], None], Callable[[], None]], None]
+"""(number, up, beat): what a worker does, from its start to its end. It calls `up` once it answers, and from then on
+`beat` every second."""
 
 
 class WorkersFailed(RuntimeError):
@@ -58,6 +63,7 @@ class Supervisor:
     up: called once, when all of them answer. failed: called in a worker, with what ended it.
     stopping: called once, when no worker is restarted any more.
     hangup: called at SIGHUP; shall the workers have it, too?
+    ending: seconds in which a worker ends that shall.
     """
 
     def __init__(
@@ -69,11 +75,15 @@ class Supervisor:
         failed: Callable[[Exception], None],
         stopping: Callable[[], None],
         hangup: Callable[[], bool] = bool,
+        ending: float = math.inf,
     ) -> None:
         self._work, self._up, self._failed, self._on_stop, self._on_hangup = work, up, failed, stopping, hangup
         self._terminal = Terminal()
         self._workers = [Worker(number) for number in range(count)]
         self._answering = mmap.mmap(-1, count)  # a byte that each worker sets and the parent reads
+        self._heartbeats = Heartbeats(count)
+        self._look_due = 0.0
+        self._ending, self._kill_due = ending, math.inf
         self._announced = self._stopping = False
         self._status = 0
         self._verdict: WorkersFailed | None = None
@@ -101,6 +111,7 @@ class Supervisor:
                 return 128 + came.si_signo
             self._reap()
             self._announce()
+            self._end_hanging()
 
     def _obey(self, signum: int) -> bool:
         """Returns whether to end at once."""
@@ -124,9 +135,9 @@ class Supervisor:
         return [worker for worker in some if worker.pid is None]
 
     def _patience(self) -> float:
-        """Seconds until a start is due; an hour is as good as any other time to look up without one."""
-        now = time.monotonic()
-        return max(0.0, min((worker.due - now for worker in self._waiting()), default=3600.0))
+        """Seconds until there is something to do."""
+        due = min(self._look_due, self._kill_due, *(worker.due for worker in self._waiting()))
+        return max(0.0, due - time.monotonic())
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -153,7 +164,7 @@ class Supervisor:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != self._pid:  # it died before it could be asked for
                 os._exit(status)
-            self._work(number, lambda: self._answer(number))
+            self._work(number, lambda: self._answer(number), lambda: self._heartbeats.beat(number))
             status = 0
         except Exception as exc:  # noqa: BLE001 - a process ends here, and says why
             self._failed(exc)
@@ -184,6 +195,23 @@ class Supervisor:
                     code = os.waitstatus_to_exitcode(status)
                     self._ended(worker, _how(code), code)
 
+    def _end_hanging(self) -> None:
+        now = time.monotonic()
+        if now >= self._kill_due:
+            for worker in self._workers:
+                self._end_now(worker, "has not ended in time")
+            self._kill_due = math.inf
+        if now >= self._look_due:
+            self._look_due = now + LOOK
+            for worker in self._workers:
+                if self._answering[worker.number] and self._heartbeats.silence(worker.number) == LOOKS:
+                    self._end_now(worker, f"has not answered for {LOOK * LOOKS:.0f} seconds")
+
+    def _end_now(self, worker: Worker, why: str) -> None:
+        if worker.pid is not None:
+            log.error("worker %d %s and is killed", worker.number, why)
+            os.kill(worker.pid, signal.SIGKILL)
+
     def _ended(self, worker: Worker, how: str, code: int = -1) -> None:
         """code: above 0 when the worker has said itself what was wrong."""
         lived = time.monotonic() - worker.began
@@ -208,7 +236,7 @@ class Supervisor:
             self._stop()
 
     def _stop(self) -> None:
-        self._stopping = True
+        self._stopping, self._kill_due = True, time.monotonic() + self._ending
         self._on_stop()
         self._signal(signal.SIGTERM)
 

@@ -22,6 +22,7 @@ from socket import socket
 from registry.application import Application
 from registry.config import Config
 from registry.debug import debug_listening
+from registry.heartbeats import keep_beating
 from registry.limits import Limits
 from registry.listeners import listening_each, printable
 from registry.reload import Reloader
@@ -29,6 +30,9 @@ from registry.server import LoopFactory, Server, best_loop, debug_server, drain_
 from registry.siblings import Siblings
 from registry.supervisor import ENDING, SIGNALS, Supervisor
 from registry.tls import server_context
+
+AFTER_DRAIN = 10.0
+"""Seconds that a worker may take for the rest of its end: what it aborts, what it closes."""
 
 
 def run(
@@ -66,6 +70,7 @@ def run(
             failed=failed,
             stopping=lambda: _close([*listeners, debug_sockets]),
             hangup=lambda: reload is not None and reload(context),
+            ending=config.http.shutdowndelay + drain_of(config) + AFTER_DRAIN,
         )
         return supervisor.run()
 
@@ -88,7 +93,7 @@ class Heritage:
     siblings: Siblings
     reload: Reloader | None
 
-    def work(self, number: int, up: Callable[[], None]) -> None:
+    def work(self, number: int, up: Callable[[], None], beat: Callable[[], None]) -> None:
         """The life of a worker: serves until a signal."""
         _close(self.listeners, but=self.listeners[number])
         app = self.apps[min(number, 1)]
@@ -110,8 +115,13 @@ class Heritage:
             reload.quiet = True
         signal.signal(signal.SIGHUP, lambda *_: server.call(partial(reload, self.context) if reload else int))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+        def answering() -> None:
+            up()
+            keep_beating(beat)
+
         with Runner(loop_factory=self.loop_factory) as runner:
-            runner.run(server.serve(up))
+            runner.run(server.serve(answering))
 
     def _beside(self, number: int, app: Application) -> Callable[[], AbstractAsyncContextManager[None]]:
         """What goes on beside the server: the first worker answers at the debug address, and asks the others."""

@@ -10,16 +10,28 @@ pytestmark = pytest.mark.slow
 
 SUPERVISED = """
 import os, signal, sys, time
+from mmap import mmap
 from registry import supervisor
-supervisor.STEADY = 0.05
-def work(number, up):
-    signal.signal(signal.SIGTERM, lambda *_: None)
+supervisor.STEADY, supervisor.LOOK, supervisor.LOOKS = 0.05, 0.02, 50
+lives, ended = mmap(-1, 2), []
+def beating(beat):
+    while not ended:
+        beat()
+        time.sleep(0.01)
+def work(number, up, beat):
+    lives[number] += 1
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     {body}
 def say(*words):
     print(*words, flush=True)
 watch = supervisor.Supervisor(
-    2, work, up=lambda: say("up"), failed=lambda exc: say("failed", exc), stopping=lambda: say("stopping")
+    2,
+    work,
+    up=lambda: say("up"),
+    failed=lambda exc: say("failed", exc),
+    stopping=lambda: say("stopping"),
+    ending=2.0,
 )
 try:
     say("returned", watch.run())
@@ -63,6 +75,22 @@ def test_worker_that_does_not_live(number: int) -> None:
     assert verdict == f"worker {number} ended at once 5 times in a row, the last time it ended with exit code 3"
     assert ended == "ended"
     assert "stopping" in before
+
+
+def test_worker_that_hangs_is_replaced() -> None:
+    """Stopped, so that not even a signal reaches it; its successor has the parent end."""
+    body = "up(); number and lives[1] == 1 and os.kill(os.getpid(), signal.SIGSTOP)"
+    body += "; number and os.kill(os.getppid(), signal.SIGTERM); beating(beat); say('ended', lives[number])"
+    said = supervised(body)
+    assert said[:2] == ["up", "stopping"]
+    assert sorted(said[2:4]) == ["ended 1", "ended 2"]
+    assert said[4:] == ["returned 0"]
+
+
+def test_worker_that_does_not_end_is_killed() -> None:
+    body = "up(); number and os.kill(os.getppid(), signal.SIGTERM)"
+    body += "; number and os.kill(os.getpid(), signal.SIGSTOP); beating(beat)"
+    assert supervised(body)[-2:] == ["stopping", "returned 1"]
 
 
 def test_it_can_wait_where_children_are_ignored() -> None:
