@@ -2,8 +2,8 @@
 #
 #   docker build -t moorage .
 #
-# BASE is any glibc Linux with Python 3.11 or newer as python3, its venv module and CA certificates. Pin it by digest
-# where you publish: --build-arg BASE=python:3.13-slim@sha256:... No step needs BuildKit, a compiler or apt.
+# BASE is any glibc Linux with Python 3.11 or newer as python3, its venv module, libstdc++ and CA certificates. Pin it by
+# digest where you publish: --build-arg BASE=python:3.13-slim@sha256:... No step needs BuildKit, a compiler or apt.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
@@ -41,7 +41,7 @@ RUN ln -s /opt/moorage/bin/registry /bin/registry && \
     ln -s docker/registry /etc/distribution && \
     mkdir -p /var/lib/registry && chown 10001:10001 /var/lib/registry && \
     /opt/moorage/bin/python3 -c 'import registry.app, registry.cli, registry.server, registry.workers, storage.drivers.s3, \
-      registry.metrics.page, registry.tracing, opentelemetry.sdk.trace.export, \
+      registry.metrics.page, registry.proxy.mirrors, registry.tracing, re2, opentelemetry.sdk.trace.export, \
       opentelemetry.exporter.otlp.proto.http.trace_exporter' && \
     registry check-config /etc/docker/registry/config.yml >/dev/null && registry --version
 # As registry:3 has it: traces need OTEL_TRACES_EXPORTER=otlp, an endpoint that is set for every container is not enough.

@@ -29,8 +29,9 @@ Requires=docker.service
 
 [Service]
 ExecStartPre=-/usr/bin/docker rm --force moorage
-ExecStart=/usr/bin/docker run --rm --name moorage --network host --read-only --tmpfs /tmp --cap-drop ALL \\
-  --security-opt no-new-privileges --memory 512m --env-file /etc/moorage/environment $IMAGE
+# --user: by itself the image leaves root for this user; without any capability it could not
+ExecStart=/usr/bin/docker run --rm --name moorage --network host --user 10001:10001 --cap-drop ALL \\
+  --security-opt no-new-privileges --read-only --memory 512m --env-file /etc/moorage/environment $IMAGE
 ExecStop=/usr/bin/docker stop --time 40 moorage
 TimeoutStopSec=60
 Restart=always

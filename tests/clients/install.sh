@@ -1,6 +1,7 @@
 #!/bin/sh
-# Install the Debian packages that `make clients` drives, and only those whose command is missing: a docker client or a
-# containerd that the machine already has stays as it is. The Go tools (crane, oras, regctl, ...) come by `make tools`.
+# Install the Debian packages that `make clients` and `make image-test` drive, and only those whose command is missing: a
+# docker client or a containerd that the machine already has stays as it is. The Go tools (crane, oras, regctl, ...) come
+# by `make tools`.
 #
 # No service is started: the tests run daemons of their own, and a dockerd of the distribution would rewrite the
 # machine's firewall rules as soon as its package is unpacked.
@@ -41,6 +42,10 @@ want skopeo skopeo
 want podman podman
 want buildah buildah
 want docker-registry docker-registry
+want mmdebstrap mmdebstrap
+want gpg gpg # mmdebstrap asks it which key signs the release
+# docker's plugin, or a docker-compose of any age: it is 1.29 in Debian 12.
+docker compose version >/dev/null 2>&1 || want docker-compose docker-compose-v2 docker-compose
 # The root file system of the images that we build: a busybox with shared libraries would not start there.
 ldd "$(command -v busybox)" 2>&1 | grep -q 'not a dynamic' || want busybox-static busybox-static
 

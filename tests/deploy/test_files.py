@@ -46,8 +46,7 @@ def test_compose(name: str, readers: int) -> None:
 
 
 def test_compose_users_are_those_of_the_store() -> None:
-    whole = yaml.safe_load((DEPLOY / "compose" / "s3.yaml").read_text())
-    identities = json.loads(whole["configs"]["s3-users"]["content"])["identities"]
+    identities = json.loads(compose("s3.yaml")["s3"]["environment"]["USERS"])["identities"]
     keys = {(key["accessKey"], key["secretKey"]) for user in identities for key in user["credentials"]}
     used = {
         (config.storage.parameters["accesskey"], config.storage.parameters["secretkey"])

@@ -18,7 +18,7 @@ from tests.clients import daemons
 from tests.clients.shell import Shell
 from tests.clients.tools import find
 
-from . import base
+from . import base, compose
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -39,13 +39,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=ours)
         items[:] = [item for item in items if item not in ours]
         return
-    if missing := [command for command in COMMANDS if find(command) is None]:
+    missing = [command for command in COMMANDS if find(command) is None]
+    if not compose.command():
+        missing.append("docker-compose")
+    if not base.given() and find("mmdebstrap") is None:
+        missing.append("mmdebstrap (or MOORAGE_IMAGE_BASE=python:3.13-slim where docker can pull it)")
+    if missing:
         raise pytest.UsageError(f"not installed: {', '.join(missing)}; `make clients-packages` installs them")
-    if not base.given() and find("debootstrap") is None:
-        raise pytest.UsageError(
-            "there is nothing to build the image upon: apt-get install debootstrap,"
-            " or MOORAGE_IMAGE_BASE=python:3.13-slim where docker can pull it"
-        )
     if os.geteuid() != 0:
         raise pytest.UsageError("dockerd needs root: sudo make image-test")
 
@@ -71,29 +71,24 @@ def docker(workspace: Path) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="session")
-def bases(docker: Shell) -> str:
+def bases(docker: Shell, workspace: Path) -> str:
     """The name of the image that ours stands on."""
     if base.given():
         return base.given()
-    docker("docker", "import", base.archive(), "base")
+    archive = workspace / "base.tar"
+    base.make(archive)
+    docker("docker", "import", archive, "base")
+    archive.unlink()
     return "base"
 
 
 @pytest.fixture(scope="session")
 def image(docker: Shell, bases: str) -> str:
     """Our image, built by the classic builder: BuildKit is asked for nothing."""
-    certificates = ("--build-arg", f"PIP_CERT=/{base.CERTIFICATES}")
-    command = [
-        "docker",
-        "build",
-        "--network",
-        "host",
-        "--build-arg",
-        f"BASE={bases}",
-        *certificates,
-        "--tag",
-        "moorage",
-    ]
+    arguments = [f"--build-arg=BASE={bases}", f"--build-arg=PIP_CERT={base.CERTIFICATES}"]
+    if index := os.environ.get("PIP_INDEX_URL"):
+        arguments.append(f"--build-arg=PIP_INDEX_URL={index}")
+    command = ["docker", "build", "--network", "host", *arguments, "--tag", "moorage"]
     # By itself: the packages may take longer than any client's command is given.
     done = subprocess.run([*command, ROOT], env=docker.env | {"DOCKER_BUILDKIT": "0"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

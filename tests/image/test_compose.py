@@ -1,7 +1,7 @@
 """deploy/compose/s3.yaml as it is, started: a push to the writer is pulled from each replica, which takes no push.
 
-Two things stand in for what a machine without a registry of images lacks: an image of SeaweedFS is made from
-its wheel, and the ports are free ones.
+An image of SeaweedFS is made from its wheel, where no registry of images has it; and the ports are free ones. The other
+file needs a bucket on AWS: it is read.
 """
 
 import shutil
@@ -12,29 +12,20 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from tests.clients.shell import Output, Shell
 from tests.clients.tools import ROOT
 from tests.s3.servers import BIN
 
-from .test_image import pull
+from . import compose as composes
+from .containers import pull, push
 
-COMPOSE = ROOT / ".tools" / "bin" / "docker-compose"
-pytestmark = [
-    pytest.mark.image,
-    pytest.mark.skipif(not COMPOSE.exists(), reason="docker-compose is not built: make .tools/bin/docker-compose"),
-]
+pytestmark = pytest.mark.image
 
-FILE = ROOT / "deploy" / "compose" / "s3.yaml"
+FILES = ROOT / "deploy" / "compose"
 REGISTRIES = ("writer", "replica1", "replica2", "replica3")
 START_SECONDS = 60.0
-
-# As the public image does it: as many volumes as the disk has room for. The default, 8, is less than two buckets need.
-SEAWEEDFS = """\
-FROM {base}
-COPY weed /usr/bin/weed
-ENTRYPOINT ["/bin/sh", "-c", "exec weed \\"$@\\" -volume.max=0 -master.volumeSizeLimitMB=1024", "weed"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +33,7 @@ def seaweedfs_image(docker: Shell, bases: str, workspace: Path) -> str:
     context = workspace / "seaweedfs"
     context.mkdir()
     shutil.copy(BIN / "weed", context)
-    (context / "Dockerfile").write_text(SEAWEEDFS.format(base=bases))
+    (context / "Dockerfile").write_text(f"FROM {bases}\nCOPY weed /usr/bin/weed\n")
     docker("docker", "build", "--network", "none", "--tag", "seaweedfs", context, env={"DOCKER_BUILDKIT": "0"})
     return "seaweedfs"
 
@@ -50,21 +41,23 @@ def seaweedfs_image(docker: Shell, bases: str, workspace: Path) -> str:
 @pytest.fixture(scope="module")
 def compose(docker: Shell, image: str, seaweedfs_image: str, workspace: Path) -> Iterator[Callable[..., Output]]:
     """The command, of a project that is up."""
-    ports = workspace / "ports.yaml"
-    ports.write_text(
-        "services:\n" + "".join(f"  {name}: {{ports: !override ['127.0.0.1::5000']}}\n" for name in REGISTRIES)
-    )
+    whole = yaml.safe_load((FILES / "s3.yaml").read_text())
+    for name in REGISTRIES:
+        assert whole["services"][name]["ports"] == [f"127.0.0.1:{5000 + REGISTRIES.index(name)}:5000"]
+        whole["services"][name]["ports"] = ["127.0.0.1::5000"]
+    path = workspace / "s3.yaml"
+    path.write_text(yaml.safe_dump(whole))
     command = partial(
         docker,
-        "docker-compose",
-        *("--project-name", "moorage", "--file", FILE, "--file", ports),
+        *composes.command(),
+        *("--project-name", "moorage", "--file", path),
         env={"MOORAGE_IMAGE": image, "SEAWEEDFS_IMAGE": seaweedfs_image},
     )
     try:
-        command("up", "--detach", "--pull", "never")
+        command("up", "--detach")
         yield command
     finally:
-        command("down", "--volumes", "--timeout", "20")
+        command("down", "--volumes", "--timeout", "2")  # SeaweedFS would take 15 s
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +88,7 @@ def wait_until_ready(url: str) -> None:
 
 
 def test_pushed_to_the_writer_pulled_from_each_replica(docker: Shell, addresses: dict[str, str], small: str) -> None:
-    name = f"{addresses['writer']}/me/small:1"
-    docker("docker", "tag", small, name)
-    docker("docker", "push", name)
-    docker("docker", "rmi", name)
+    push(docker, small, f"{addresses['writer']}/me/small:1")
     for replica in REGISTRIES[1:]:
         pull(docker, small, f"{addresses[replica]}/me/small:1")
 
@@ -108,3 +98,12 @@ def test_a_replica_takes_no_push(docker: Shell, addresses: dict[str, str], small
     docker("docker", "tag", small, name)
     assert "read-only" in docker.refused("docker", "push", name).both
     docker("docker", "rmi", name)
+
+
+def test_the_file_for_aws(docker: Shell) -> None:
+    shown = docker(
+        *composes.command(),
+        *("--file", FILES / "aws.yaml", "config"),
+        env={"REGION": "eu-central-1", "BUCKET": "images", "HTTP_SECRET": "secret"},
+    ).out
+    assert set(yaml.safe_load(shown)["services"]) == {"replica", "writer"}

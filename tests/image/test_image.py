@@ -6,9 +6,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,18 +15,11 @@ import pytest
 from tests.clients.shell import Shell
 from tests.interop import peers
 
+from .containers import no_capabilities, pull, push, push_and_pull, running, status, stop, wait_until_healthy
+
 pytestmark = pytest.mark.image
 
 MOST_COMPRESSED = 35_000_000
-# Of a compose file for registry:2, but for the port.
-COMPOSE = {
-    "REGISTRY_STORAGE_DELETE_ENABLED": "true",
-    "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/var/lib/registry",
-    "REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR": "inmemory",
-    "REGISTRY_STORAGE_MAINTENANCE_READONLY": '{"enabled": false}',
-    "REGISTRY_HTTP_SECRET": "the same text on every one",
-    "REGISTRY_LOG_LEVEL": "info",
-}
 
 
 @pytest.fixture
@@ -37,65 +28,6 @@ def volume(workspace: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     shutil.rmtree(folder)
-
-
-@contextmanager
-def running(docker: Shell, image: str, *options: str, arguments: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """A container that has turned healthy, by its own health check; yields its id and host:port."""
-    port = peers.free_port()
-    fixed = ("--detach", "--network", "host", "--read-only", "--health-interval", "1s", "--health-start-period", "0s")
-    environ = [word for name, value in COMPOSE.items() for word in ("--env", f"{name}={value}")]
-    environ += ["--env", f"REGISTRY_HTTP_ADDR=:{port}"]
-    container = docker("docker", "run", *fixed, *environ, *options, image, *arguments).out.strip()
-    try:
-        wait_until_healthy(docker, container)
-        yield container, f"localhost:{port}"
-    finally:
-        docker("docker", "logs", container)  # into what a failing test shows
-        docker("docker", "rm", "--force", "--volumes", container)
-
-
-def wait_until_healthy(docker: Shell, container: str) -> None:
-    deadline = time.monotonic() + 60
-    while inspect(docker, container, ".State.Health.Status") != "healthy":
-        assert inspect(docker, container, ".State.Running") == "true", docker("docker", "logs", container).both
-        assert time.monotonic() < deadline, inspect(docker, container, "json .State.Health")
-        time.sleep(0.2)  # docker has no command that waits for it
-
-
-def inspect(docker: Shell, container: str, what: str) -> str:
-    return docker("docker", "inspect", "--format", f"{{{{{what}}}}}", container).out.strip()
-
-
-def status(docker: Shell, container: str) -> dict[str, list[str]]:
-    """Of the registry's process, from the kernel."""
-    lines = docker("docker", "exec", container, "cat", "/proc/1/status").out.splitlines()
-    return {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
-
-
-def push_and_pull(docker: Shell, small: str, address: str) -> None:
-    name = f"{address}/team/small:1"
-    docker("docker", "tag", small, name)
-    docker("docker", "push", name)
-    docker("docker", "rmi", name)
-    pull(docker, small, name)
-
-
-def pull(docker: Shell, small: str, name: str) -> None:
-    """All of it, so what docker has of it goes before."""
-    docker("docker", "rmi", small)
-    assert "Pull complete" in docker("docker", "pull", name).out
-    docker("docker", "tag", name, small)
-    docker("docker", "rmi", name)
-
-
-def stop(docker: Shell, container: str) -> None:
-    docker("docker", "stop", "--time", "30", container)
-    assert inspect(docker, container, ".State.ExitCode") == "0"
-
-
-def no_capabilities(found: dict[str, list[str]]) -> bool:
-    return all(int(found[name][0], 16) == 0 for name in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb"))
 
 
 def test_a_fresh_volume_is_nobodys(docker: Shell, image: str, small: str) -> None:
@@ -165,10 +97,7 @@ def test_what_registry_2_wrote_as_root(
         assert int(found["CapEff"][0], 16) == int(found["CapBnd"][0], 16) == kept
         assert no_capabilities(found) == (kept == 0)
         pull(docker, small, f"{address}/team/small:1")
-        other = f"{address}/team/other:1"
-        docker("docker", "tag", small, other)
-        docker("docker", "push", other)
-        docker("docker", "rmi", other)
+        push(docker, small, f"{address}/team/other:1")
         stop(docker, container)
     with peers.started(peers.V2, config, port, workspace / "two.log"):  # and back
         pull(docker, small, f"localhost:{port}/team/other:1")
@@ -190,28 +119,9 @@ def test_a_mounted_configuration(docker: Shell, image: str, workspace: Path, pla
     folder.mkdir(exist_ok=True)
     (folder / "config.yml").write_text("version: 0.1\nstorage: {inmemory: {}}\n")
     source = folder if place.endswith("distribution") else folder / "config.yml"
-    said = docker(
-        "docker",
-        "run",
-        "--rm",
-        "--volume",
-        f"{source}:{place}:ro",
-        image,
-        "check-config",
-        "/etc/distribution/config.yml",
-    )
-    assert "inmemory" in said.out
-    said = docker(
-        "docker",
-        "run",
-        "--rm",
-        "--volume",
-        f"{source}:{place}:ro",
-        image,
-        "check-config",
-        "/etc/docker/registry/config.yml",
-    )
-    assert "inmemory" in said.out
+    mounted = ("--volume", f"{source}:{place}:ro")
+    for path in ("/etc/distribution/config.yml", "/etc/docker/registry/config.yml"):
+        assert "inmemory" in docker("docker", "run", "--rm", *mounted, image, "check-config", path).out
 
 
 @pytest.mark.parametrize(
