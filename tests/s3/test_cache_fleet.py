@@ -22,12 +22,11 @@ import pytest
 from registry.proxy.lease import Terms
 from storage import layout
 from storage.digest import Digest
-from tests.api import image
+from tests.api import Api
 from tests.interop.peers import ROOT, environment
-from tests.registry.proxy.scripted import Act, Exchange, Scripted, scripted
+from tests.registry.proxy.scripted import Act, Exchange, Scripted
+from tests.s3.caching import NAME, Bucket, gets, have, pull, settled, slow
 from tests.s3.replicas import Replica
-from tests.s3.servers import S3Server
-from tests.s3.test_cache import CONFIG, LAYERS, NAME, Bucket, gets, have, settled, slow
 
 pytestmark = pytest.mark.slow
 
@@ -35,17 +34,6 @@ SCHEDULES = int(os.environ.get("MOORAGE_FLEETS", "10"))
 AT_ONCE = 5
 TERMS = Terms(ttl=1.0, patience=10.0)
 """Of the leases in random schedules."""
-
-
-@pytest.fixture
-def bucket(seaweedfs: S3Server) -> Bucket:
-    return Bucket(seaweedfs)
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Scripted]:
-    async with scripted() as found:
-        yield found
 
 
 def paced(pieces: int, pause: float) -> Act:
@@ -108,16 +96,6 @@ async def fleet(bucket: Bucket, hub: Scripted, tmp_path: Path) -> AsyncIterator[
         yield start
 
 
-async def pull(client: httpx.AsyncClient) -> None:
-    """Tag, image and blobs, as a client does. All bytes are compared."""
-    top = await client.get(f"/v2/{NAME}/manifests/v1")
-    assert top.status_code == 200, top.text
-    found = await client.get(f"/v2/{NAME}/manifests/{top.json()['manifests'][0]['digest']}")
-    assert found.content == image(CONFIG, LAYERS)
-    bodies = await asyncio.gather(*(client.get(f"/v2/{NAME}/blobs/{Digest.of(data)}") for data in (CONFIG, *LAYERS)))
-    assert all(body.content == data for body, data in zip(bodies, (CONFIG, *LAYERS), strict=True))
-
-
 def client_of(replica: Replica) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None)
     return httpx.AsyncClient(base_url=str(replica.http.base_url), trust_env=False, timeout=60.0, limits=limits)
@@ -135,7 +113,7 @@ async def test_four_replicas_ask_once(hub: Scripted, bucket: Bucket, fleet: Call
     have(hub)
     hub.on("GET", f"/v2/{NAME}/", slow)
     async with clients_of(await fleet(followers)) as clients:
-        await asyncio.gather(*(pull(client) for client in clients for _ in range(4)))
+        await asyncio.gather(*(pull(Api(client)) for client in clients for _ in range(4)))
     counted = gets(hub)
     assert len(counted) == 6
     assert set(counted.values()) == {1} if followers == "wait" else set(counted.values()) <= {1, 2, 3, 4}

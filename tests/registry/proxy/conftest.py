@@ -1,18 +1,28 @@
-"""Fixtures: scripted upstreams, and Upstream objects that ask them without waiting between attempts."""
+"""Fixtures: scripted upstreams, Upstream objects that ask them without waiting between attempts, and fetches from them.
+
+`driver` is a store that shows its stages, and one that hides them.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from registry.config.upstreams import UpstreamConfig
+from registry.proxy.fetches import Fetches
 from registry.proxy.patience import Deadlines
 from registry.proxy.repository import UpstreamRepository
 from registry.proxy.upstream import Upstream
+from storage import layout
+from storage.driver import StorageDriver
+from storage.drivers.filesystem import FilesystemDriver
+from storage.drivers.memory import MemoryDriver
 from storage.names import parse_name
 
+from .fetching import no_sleep, uploads
 from .scripted import Scripted, scripted
 
 FAST = Deadlines(connect=2.0, first_byte=0.15, answer=2.0, rate=1000.0, window=0.15)
@@ -88,3 +98,23 @@ def ask(connect: Callable[..., Upstream]) -> Ask:
         return UpstreamRepository(connect(hub, **settings), parse_name(name))
 
     return make
+
+
+@pytest.fixture(params=["memory", "filesystem"])
+async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageDriver]:
+    made = MemoryDriver() if request.param == "memory" else FilesystemDriver(tmp_path / "data", scratch=layout.SCRATCH)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def fetches(driver: StorageDriver, tmp_path: Path, clock: Clock) -> AsyncIterator[Fetches]:
+    """Nothing may stay behind: no fetch, no upload, no temporary file."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    made = Fetches(driver, fresh=3600.0, folder=str(folder), sleep=no_sleep, clock=clock)
+    yield made
+    await made.aclose()
+    assert not len(made)
+    assert not list(folder.iterdir())
+    assert not await uploads(driver)

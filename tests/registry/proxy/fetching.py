@@ -9,9 +9,10 @@ from registry.proxy.fetches import Fetches
 from storage import layout
 from storage.digest import Digest
 from storage.driver import ObjectReader, StorageDriver
-from storage.errors import ObjectNotFound
+from storage.errors import BlobUnknown, ObjectNotFound, UpstreamDenied, UpstreamUnavailable
 from storage.names import RepositoryName
 
+from . import scripted as act
 from .scripted import Exchange
 
 AB = RepositoryName("a/b")
@@ -19,6 +20,14 @@ CD = RepositoryName("c/d")
 DATA = os.urandom(3_000_000)
 DIGEST = Digest.of(DATA)
 BLOBS = "/v2/a/b/blobs/"
+
+REFUSED = [
+    (act.error(404, "BLOB_UNKNOWN"), BlobUnknown),
+    (act.error(403, "DENIED"), UpstreamDenied),
+    (act.error(429, "TOOMANYREQUESTS"), UpstreamUnavailable),
+    (act.html(200), UpstreamUnavailable),
+]
+"""What an upstream says, and what a client's fetch raises then."""
 
 
 async def no_sleep(seconds: float) -> None:

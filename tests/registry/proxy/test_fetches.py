@@ -1,9 +1,8 @@
 """One fetch, many readers: F29, F33, F34, F36 of the design, on stores that show their stages and that hide them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +11,11 @@ from registry.proxy.passing import HELD
 from storage import layout
 from storage.digest import Digest
 from storage.driver import StorageDriver
-from storage.drivers.filesystem import FilesystemDriver
-from storage.drivers.memory import MemoryDriver
 from storage.errors import (
     BlobUnknown,
     RangeNotSatisfiable,
     StorageFull,
     Unavailable,
-    UpstreamDenied,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
@@ -33,11 +29,11 @@ from .fetching import (
     CD,
     DATA,
     DIGEST,
+    REFUSED,
     Halves,
     drop_remains,
     follow,
     is_kept,
-    no_sleep,
     opened,
     read,
     remains,
@@ -46,26 +42,6 @@ from .fetching import (
     uploads,
 )
 from .scripted import Act, Exchange, Scripted
-
-
-@pytest.fixture(params=["memory", "filesystem"])
-async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageDriver]:
-    made = MemoryDriver() if request.param == "memory" else FilesystemDriver(tmp_path / "data", scratch=layout.SCRATCH)
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-async def fetches(driver: StorageDriver, tmp_path: Path, clock: Clock) -> AsyncIterator[Fetches]:
-    """Nothing may stay behind: no fetch, no upload, no temporary file."""
-    folder = tmp_path / "spool"
-    folder.mkdir()
-    made = Fetches(driver, fresh=3600.0, folder=str(folder), sleep=no_sleep, clock=clock)
-    yield made
-    await made.aclose()
-    assert not len(made)
-    assert not list(folder.iterdir())
-    assert not await uploads(driver)
 
 
 @pytest.mark.slow
@@ -275,15 +251,7 @@ async def test_replaced_by_another_blob_in_the_middle(hub: Scripted, ask: Ask, f
         await read(await fetches.open(ask(hub), AB, DIGEST))
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (act.error(404, "BLOB_UNKNOWN"), BlobUnknown),
-        (act.error(403, "DENIED"), UpstreamDenied),
-        (act.error(429, "TOOMANYREQUESTS"), UpstreamUnavailable),
-        (act.html(200), UpstreamUnavailable),
-    ],
-)
+@pytest.mark.parametrize(("answer", "error"), REFUSED)
 async def test_all_who_wait_get_the_upstreams_error(
     hub: Scripted, ask: Ask, fetches: Fetches, answer: Act, error: type[Exception]
 ) -> None:

@@ -14,7 +14,6 @@ from registry.proxy.passing import HELD
 from storage import layout
 from storage.driver import ObjectReader, Stage, StorageDriver, Tap
 from storage.drivers.filesystem import FilesystemDriver
-from storage.drivers.memory import MemoryDriver
 from storage.errors import BlobUnknown, RangeNotSatisfiable, StorageFull, Unavailable, UpstreamUnavailable
 from storage.ranges import RangeRequest
 
@@ -25,24 +24,6 @@ from .scripted import Exchange, Scripted
 
 FITS = 1_000_000
 """Bytes."""
-
-
-@pytest.fixture(params=["memory", "filesystem"])
-async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageDriver]:
-    made = MemoryDriver() if request.param == "memory" else FilesystemDriver(tmp_path / "data", scratch=layout.SCRATCH)
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-async def fetches(driver: StorageDriver, tmp_path: Path, clock: Clock) -> AsyncIterator[Fetches]:
-    folder = tmp_path / "spool"
-    folder.mkdir()
-    made = Fetches(driver, fresh=3600.0, folder=str(folder), sleep=no_sleep, clock=clock)
-    yield made
-    await made.aclose()
-    assert not list(folder.iterdir())
-    assert not await uploads(driver)
 
 
 class Disk:

@@ -19,14 +19,11 @@ from registry.proxy.repository import UpstreamRepository
 from storage import layout
 from storage.digest import Digest
 from storage.driver import ObjectReader, StorageDriver
-from storage.drivers.filesystem import FilesystemDriver
-from storage.drivers.memory import MemoryDriver
 from storage.errors import (
     BlobUnknown,
     ObjectNotFound,
     RangeNotSatisfiable,
     Unavailable,
-    UpstreamDenied,
     UpstreamUnavailable,
 )
 from storage.names import RepositoryName
@@ -34,6 +31,7 @@ from storage.ranges import RangeRequest
 
 from . import scripted as act
 from .conftest import Ask
+from .fetching import REFUSED, no_sleep, read, until
 from .scripted import Act, Exchange, Hangup, Scripted
 
 AB = RepositoryName("a/b")
@@ -47,28 +45,9 @@ TINY = RangeRequest(0, 100)
 Make = Callable[..., Shelf]
 
 
-@pytest.fixture(params=["memory", "filesystem"])
-async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageDriver]:
-    made = MemoryDriver() if request.param == "memory" else FilesystemDriver(tmp_path / "data", scratch=layout.SCRATCH)
-    yield made
-    await made.aclose()
-
-
-async def no_sleep(seconds: float) -> None:
-    await asyncio.sleep(0)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "pieces"
-
-
-@pytest.fixture
-async def fetches(driver: StorageDriver, tmp_path: Path) -> AsyncIterator[Fetches]:
-    made = Fetches(driver, fresh=3600.0, folder=str(tmp_path), sleep=no_sleep)
-    yield made
-    await made.aclose()
-    assert not len(made)
 
 
 @pytest.fixture
@@ -102,12 +81,6 @@ def source(hub: Scripted, ask: Ask) -> UpstreamRepository:
     return ask(hub)
 
 
-async def read(reader: ObjectReader | None) -> bytes:
-    assert reader is not None
-    async with reader:
-        return b"".join([chunk async for chunk in reader.chunks()])
-
-
 async def take(reader: ObjectReader | None, size: int) -> bytes:
     """The first bytes; the reader leaves then."""
     assert reader is not None
@@ -123,12 +96,6 @@ async def take(reader: ObjectReader | None, size: int) -> bytes:
 async def whole(shelf: Shelf, fetches: Fetches, source: UpstreamRepository, name: RepositoryName = AB) -> bytes:
     """As a GET without Range has it."""
     return await read(await fetches.open(shelf.patched(source, name), name, DIGEST))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - of what has no event
-            await asyncio.sleep(0)
 
 
 def asked(hub: Scripted, size: int = SIZE) -> list[tuple[int, int]]:
@@ -348,15 +315,7 @@ async def test_an_upstream_that_does_not_know_range(
     assert not len(shelf)
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (act.error(404, "BLOB_UNKNOWN"), BlobUnknown),
-        (act.error(403, "DENIED"), UpstreamDenied),
-        (act.error(429, "TOOMANYREQUESTS"), UpstreamUnavailable),
-        (act.html(200), UpstreamUnavailable),
-    ],
-)
+@pytest.mark.parametrize(("answer", "error"), REFUSED)
 @pytest.mark.parametrize("wanted", [TINY, RangeRequest(5 * PIECE)])
 async def test_errors(
     hub: Scripted, shelf: Shelf, source: UpstreamRepository, wanted: RangeRequest, answer: Act, error: type[Exception]
