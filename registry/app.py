@@ -94,7 +94,7 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
         urls=Urls(_base_url(config)),
         settings=Settings(config.limits.manifestsize, config.tags.maxtags, config.catalog.maxentries),
     )
-    health, debug = health_of(config, partial(_ask_something, content)), Debug()
+    health, debug = health_of(config, partial(_ask_something, content), content.driver), Debug()
     add_pages(debug, health)
     if mirrors is not None:
         mirrors.add_page(debug)

@@ -8,12 +8,17 @@ from registry.config import Config
 from registry.config.model import FileCheckConfig, HealthConfig, HTTPCheckConfig, TCPCheckConfig
 from registry.health import Check, Health, Unwell
 from registry.listeners import split_address
+from storage import layout
+from storage.driver import StorageDriver
 
 _DEFAULT = FileCheckConfig().interval
 _TIMEOUT = TCPCheckConfig().timeout
 
+_PRESENCE = 1.0
+"""Seconds for which a store that was there is believed to be there."""
 
-def health_of(config: Config, reach: Callable[[], Awaitable[None]]) -> Health:
+
+def health_of(config: Config, reach: Callable[[], Awaitable[None]], store: StorageDriver) -> Health:
     """reach: asks the storage something; raises StorageError."""
     checks, driver = config.health, config.storage.driver
     storage = Check(
@@ -23,7 +28,27 @@ def health_of(config: Config, reach: Callable[[], Awaitable[None]]) -> Health:
         interval=checks.storagedriver.interval or _DEFAULT,
         threshold=checks.storagedriver.threshold,
     )
-    return Health(storage, _polled(checks), gating=checks.storagedriver.enabled)
+    presence = images = None
+    if driver == "filesystem":
+        name = "storage.filesystem.rootdirectory"
+        presence = Check(name, name, store.check_present, interval=_PRESENCE, threshold=1)
+        if config.storage.maintenance.readonly.enabled:
+            images = Check(name, name, holds_images(store), interval=_PRESENCE, threshold=1)
+    gating = checks.storagedriver.enabled
+    return Health(storage, _polled(checks), gating=gating, presence=presence, images=images)
+
+
+def holds_images(store: StorageDriver) -> Callable[[], Awaitable[None]]:
+    """Of a registry that nobody can push to: without a single image it has the wrong folder, or no volume yet."""
+    seen = False
+
+    async def ask() -> None:
+        nonlocal seen
+        seen = seen or bool(await store.list_folders(layout.REPOSITORIES, limit=1))
+        if not seen:
+            raise Unwell("this read-only registry's storage holds no images: is its volume mounted?")
+
+    return ask
 
 
 def _polled(checks: HealthConfig) -> list[Check]:

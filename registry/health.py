@@ -6,7 +6,8 @@
 - `/livez` says that the event loop turns, by being answered. `/readyz` says whether clients should be sent here: the
   last look at the storage, the configured checks, and not while this process is stopping. An upstream that fails is no
   reason: what is cached is served.
-- While a configured check has failed, clients get 503 (registry/probes.py), as from distribution.
+- While a configured check has failed, clients get 503 (registry/probes.py), as from distribution. So they do while the
+  store is known to be away (StorageDriver.check_present): what it does not hold then is not missing.
 """
 
 import asyncio
@@ -78,6 +79,12 @@ class Check:
             return ""
         return f"{self._said} ({self._cause})" if self._cause not in self._said else self._said
 
+    async def has_failed(self) -> bool:
+        """By the look that is under way, if it ends in time, or else by the last."""
+        if self._look is not None and not self._look.done():
+            await asyncio.wait({self._look}, timeout=max(0.0, self._began + PATIENCE - self._clock()))
+        return self._failures >= self._threshold
+
     async def poll(self) -> None:
         while True:
             await asyncio.wait({self._begin()})
@@ -113,10 +120,23 @@ class Check:
 
 
 class Health:
-    """storage: asked only by whoever asks us.   polled: the configured checks.   gating: does storage count as one?"""
+    """storage: asked only by whoever asks us.   polled: the configured checks.   gating: does storage count as one?
 
-    def __init__(self, storage: Check, polled: Sequence[Check], *, gating: bool) -> None:
+    presence: of a store whose absence looks like an empty one; asked before each request, at most once a second.
+    images: of one that should not be empty; turns nobody away, as nobody can say that it is a fault.
+    """
+
+    def __init__(
+        self,
+        storage: Check,
+        polled: Sequence[Check],
+        *,
+        gating: bool,
+        presence: Check | None = None,
+        images: Check | None = None,
+    ) -> None:
         self._storage, self._polled, self._gating = storage, polled, gating
+        self._presence, self._images = presence, images
         self._stopping = False
 
     def stop(self) -> None:
@@ -126,7 +146,14 @@ class Health:
     @property
     def gated(self) -> bool:
         """Can any check turn clients away?"""
-        return self._gating or bool(self._polled)
+        return self._gating or bool(self._polled) or self._presence is not None
+
+    async def is_absent(self) -> bool:
+        """Is the store known to be away? One that does not answer is not: the request finds out."""
+        if self._presence is None:
+            return False
+        self._presence.nudge()
+        return await self._presence.has_failed()
 
     def failing(self) -> dict[str, str]:
         """Name and failure of each configured check that has failed, by the last look. Has the next one begun."""
@@ -165,11 +192,14 @@ class Health:
             yield
         finally:
             await end_all(tasks)
-            for check in (self._storage, *self._polled):
+            for check in filter(None, (self._storage, self._presence, self._images, *self._polled)):
                 await check.aclose()
 
     async def _readiness(self, why: Callable[[Check], str]) -> Answer:
-        said = {"serving": "stopping" if self._stopping else OK, "storage": await self._storage.now()}
+        storage = await self._storage.now()
+        if storage == OK and self._images is not None:
+            storage = await self._images.now()
+        said = {"serving": "stopping" if self._stopping else OK, "storage": storage}
         said |= {check.setting: why(check) if check.failure else OK for check in self._polled}
         ready = all(each == OK for each in said.values())
         return _answer({"ready": ready, "checks": said}, 200 if ready else 503)

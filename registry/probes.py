@@ -42,16 +42,24 @@ class Probes:
 
 
 class Gate:
-    """Answers with 503 in the registry's place while a configured check has failed, as distribution does."""
+    """Answers with 503 in the registry's place while a configured check has failed, as distribution does, or while the
+    store is known to be away."""
 
     def __init__(self, app: ASGIApp, health: Health) -> None:
         self._app, self._health = app, health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._health.failing():
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = error_body("UNAVAILABLE", "service unavailable", "health check failed: please see /debug/health")
+        if self._health.failing():
+            why = "health check failed: please see /debug/health"
+        elif await self._health.is_absent():
+            why = "the registry's storage is away: please see /readyz"
+        else:
+            await self._app(scope, receive, send)
+            return
+        body = error_body("UNAVAILABLE", "service unavailable", why)
         headers = {"Content-Type": "application/json", "Retry-After": _RETRY_AFTER}
         await Response(body, 503, headers)(scope, receive, send)
 

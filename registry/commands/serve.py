@@ -12,7 +12,7 @@ from registry import logs, streams
 from registry.banner import banner
 from registry.commands.check_config import check_files
 from registry.commands.refusal import Refusal, explained, one_line
-from registry.config import Config, Loaded, load
+from registry.config import Config, Loaded, files, load
 from registry.version import version
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ def run(loaded: Loaded, options: Namespace) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
     check_files(loaded)
+    if doubt := files.doubt(loaded.config):
+        log.log(logging.WARNING if loaded.config.storage.maintenance.readonly.enabled else logging.INFO, "%s", doubt)
     _check_workers(options.workers, loaded.config)
     up = False
 

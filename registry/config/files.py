@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import ConfigError
 from .load import Loaded
-from .model import TLSConfig
+from .model import Config, TLSConfig
 
 
 def check_files(loaded: Loaded) -> None:
@@ -25,6 +25,21 @@ def check_files(loaded: Loaded) -> None:
         _folder(root, loaded.origin("storage.filesystem.rootdirectory"), writing=writing)
     elif config.proxy.remoteurl or config.upstreams:
         _scratch("proxy.remoteurl" if config.proxy.remoteurl else "upstreams")
+
+
+def doubt(config: Config) -> str:
+    """What to say of a folder in which no registry has been: it is a new one's, or its volume is missing. Else ""."""
+    if config.storage.driver != "filesystem" or config.proxy.remoteurl or config.upstreams:
+        return ""
+    root = Path(str(config.storage.parameters["rootdirectory"])).absolute()
+    if os.path.exists(root / "docker/registry/v2"):
+        return ""
+    if config.storage.maintenance.readonly.enabled:
+        return (
+            f"{root} holds no images, and nothing can be pushed here: mount its volume, or name the right folder in"
+            " storage.filesystem.rootdirectory"
+        )
+    return f"{root} holds no images: a new registry begins here; if it is not new, its volume is not mounted"
 
 
 def _readable(setting: str, path: str, origin: str, advice: str) -> None:

@@ -26,7 +26,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 from storage.direct import DirectChunks
 from storage.driver import CHUNK, ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap
 from storage.drivers import walk
-from storage.drivers.cached import LARGEST, read_cached
+from storage.drivers.cached import LARGEST, open_cached, read_cached
 from storage.drivers.files import FileTree, info_of
 from storage.drivers.growing import GrowingFile
 from storage.drivers.oserrors import FULL, translate, translated
@@ -120,15 +120,32 @@ class FilesystemDriver(StorageDriver):
         that is made again under a running registry lies on the same device.
         """
         try:
-            status = await self._run(self._tree.root, os.stat, self._tree.root)
+            status = await self._root_status()
         except ObjectNotFound as exc:
             if self._found is None:
                 return  # nobody has pushed yet
             raise Unavailable("the folder of the registry's storage is gone: is its volume mounted?") from exc
         device, number = self._found or (status.st_dev, status.st_ino)
         if status.st_dev != device and status.st_ino != number:
-            raise Unavailable("the folder of the registry's storage is another one now: is its volume mounted?")
+            raise Unavailable(
+                "the folder of the registry's storage is another one now: mount its volume, or restart the registry if"
+                " it was exchanged on purpose"
+            )
         self._found = status.st_dev, status.st_ino
+
+    async def _root_status(self) -> os.stat_result:
+        """Mostly without a thread, as this is asked with every request. Raises ObjectNotFound."""
+        root = self._tree.root
+        try:
+            fd = open_cached(root)
+        except BlockingIOError:
+            return await self._run(root, os.stat, root)
+        except OSError as exc:
+            raise translate(exc, root) from exc
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
 
     # Reading
 

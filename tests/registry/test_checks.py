@@ -9,8 +9,16 @@ from pathlib import Path
 
 from registry.checks import file_is_absent, health_of, page_answers, port_accepts
 from registry.config import Config
-from registry.config.model import FileCheckConfig, HealthConfig, HTTPCheckConfig, StorageCheckConfig, TCPCheckConfig
+from registry.config.model import (
+    FileCheckConfig,
+    HealthConfig,
+    HTTPCheckConfig,
+    StorageCheckConfig,
+    StorageConfig,
+    TCPCheckConfig,
+)
 from registry.health import Unwell
+from storage.drivers.memory import MemoryDriver
 from storage.errors import Unavailable
 
 
@@ -98,12 +106,14 @@ async def test_names_and_numbers_of_distribution() -> None:
         file=(FileCheckConfig(file="/"),),
         tcp=(TCPCheckConfig(addr="127.0.0.1:0", interval=0.0),),
     )
-    found = health_of(Config(health=checks), reach)
+    store = MemoryDriver()
+    found = health_of(Config(health=checks), reach, store)
     async with found.watching():
         await found.ready()
         assert (await found.status()).status == 503
         for check in found._polled:
             await check.now()
     assert set(found.failing()) == {"storagedriver_filesystem", "/", "127.0.0.1:0"}
-    assert not health_of(Config(), reach).gated
-    assert health_of(Config(health=HealthConfig(file=checks.file)), reach).gated
+    memory = StorageConfig(driver="inmemory", parameters={})
+    assert not health_of(Config(storage=memory), reach, store).gated
+    assert health_of(Config(storage=memory, health=HealthConfig(file=checks.file)), reach, store).gated

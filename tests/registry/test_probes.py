@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from registry import checks
 from registry.app import create_app
 from registry.application import Application
 from registry.config import Config
@@ -21,11 +22,14 @@ from registry.config.model import (
     HealthConfig,
     HtpasswdConfig,
     HTTPConfig,
+    MaintenanceConfig,
+    ReadOnlyConfig,
     StorageCheckConfig,
     StorageConfig,
 )
 from registry.lifespan import lifespan
 from registry.logs import ACCESS
+from storage import layout
 from tests.api import error_of
 
 READY = {"ready": True, "checks": {"serving": "ok", "storage": "ok"}}
@@ -133,6 +137,58 @@ async def test_a_folder_that_is_gone_is_no_empty_store(tmp_path: Path) -> None:
         assert response.json()["checks"]["storage"].endswith("is gone: is its volume mounted?")
         (tmp_path / "elsewhere").rename(data)
         assert (await http.get("/readyz")).json() == READY
+
+
+async def test_a_store_that_is_away_is_not_empty(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link stands for the mount of another volume. Clients get no 404 for what may be there, and push nowhere."""
+    monkeypatch.setattr(checks, "_PRESENCE", 0.0)
+    data = tmp_path / "data"
+    parameters = {"rootdirectory": str(data)}
+    storage = StorageConfig(driver="filesystem", parameters=parameters)
+    async with client(create_app(replace(config, storage=storage))) as http:
+        fresh = await http.get("/v2/_catalog")
+        assert (fresh.status_code, fresh.json()) == (200, {"repositories": []})
+        data.rename(tmp_path / "elsewhere")
+        for there in (False, True):
+            if there:
+                data.symlink_to("/proc")
+            for method, path in (
+                ("GET", "/v2/_catalog"),
+                ("GET", "/v2/a/manifests/b"),
+                ("POST", "/v2/a/blobs/uploads/"),
+            ):
+                away = await http.request(method, path)
+                assert error_of(away) == (503, "UNAVAILABLE")
+                assert away.headers["retry-after"]
+        data.unlink()
+        (tmp_path / "elsewhere").rename(data)
+        assert error_of(await http.get("/v2/a/manifests/b")) == (404, "MANIFEST_UNKNOWN")
+
+
+async def test_a_read_only_registry_without_images_is_not_ready(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers, as the writer's first push may come yet."""
+    monkeypatch.setattr(checks, "_PRESENCE", 0.0)
+    storage = StorageConfig(
+        driver="filesystem",
+        parameters={"rootdirectory": str(tmp_path)},
+        maintenance=MaintenanceConfig(readonly=ReadOnlyConfig(enabled=True)),
+    )
+    health = HealthConfig(storagedriver=StorageCheckConfig(enabled=True))
+    async with client(create_app(replace(config, storage=storage, health=health))) as http:
+        response = await http.get("/readyz")
+        said = "this read-only registry's storage holds no images: is its volume mounted?"
+        assert (response.status_code, response.json()["checks"]["storage"]) == (503, said)
+        assert error_of(await http.get("/v2/a/manifests/b")) == (404, "MANIFEST_UNKNOWN")
+        pushed = tmp_path / layout.REPOSITORIES / "a" / "link"
+        pushed.parent.mkdir(parents=True)
+        pushed.touch()
+        assert (await http.get("/readyz")).json() == READY
+        pushed.unlink()
+        assert (await http.get("/readyz")).json() == READY  # deleted: it has had some
 
 
 async def answered(http: httpx.AsyncClient, status: int, path: str = "/v2/") -> httpx.Response:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry.config import ConfigError, load
-from registry.config.files import check_files
+from registry.config.files import check_files, doubt
 
 
 def problem(**environ: str) -> str:
@@ -21,6 +21,18 @@ def test_a_folder_that_exists_or_can_be_made(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "not" / "yet"):
         check_files(load(None, {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(root)}))
     assert not (tmp_path / "not").exists()
+
+
+def test_a_folder_without_images_may_lack_its_volume(tmp_path: Path) -> None:
+    writer = {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(tmp_path)}
+    replica = writer | {"REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED": "true"}
+    assert doubt(load(None, writer).config).startswith(f"{tmp_path} holds no images: a new registry begins here; if")
+    assert "nothing can be pushed here: mount its volume" in doubt(load(None, replica).config)
+    cache = writer | {"REGISTRY_PROXY_REMOTEURL": "https://upstream.example"}
+    assert doubt(load(None, cache).config) == ""
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    for environ in (writer, replica, cache, {"REGISTRY_STORAGE": "inmemory"}):
+        assert doubt(load(None, environ).config) == ""
 
 
 def test_drivers_without_a_folder_need_none() -> None:
