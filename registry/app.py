@@ -1,7 +1,8 @@
 """create_app(config): the one place where parts are joined. The result is a plain ASGI app.
 
-Probes(Measured(RequestIds(AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan))))))
-Starlette -> Dispatch -> handlers -> Repository -> TimedDriver(driver); Measured and TimedDriver where metrics are on
+Probes(Measured(RequestIds(Traced(AccessLog(ResponseHeaders(Starlette(exception handlers, lifespan)))))))
+Starlette -> Dispatch -> handlers -> Repository -> WatchedDriver(driver)
+Measured where metrics are on, Traced where traces are, WatchedDriver where one of them is
 Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository) under storage.maintenance.readonly;
 PullThrough(LocalRepository, UpstreamRepository) for what an upstream has (proxy.remoteurl, upstreams)
 """
@@ -39,8 +40,9 @@ from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.stores import manifest_rules, open_driver
 from registry.tasks import end_all
-from registry.tracing import traced
+from registry.tracing import tracing
 from registry.urls import Urls
+from registry.watched_driver import WatchedDriver, label_of
 from storage import layout
 from storage.content import ContentStore
 from storage.driver import StorageDriver
@@ -76,9 +78,9 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
 
     numbers: what the metrics of several workers share, made before they are forked.
     """
-    meter, driver = _meter(config, numbers), open_driver(config)
+    meter, traced, driver = _meter(config, numbers), tracing(os.environ), open_driver(config)
     content = ContentStore(
-        meter.driver(driver, config.storage.driver) if meter else driver,
+        _watched(driver, config, meter, traced=traced is not None),
         rules=manifest_rules(config),
         rescan=None if config.storage.maintenance.readonly.enabled else config.referrers.rescan,
         thrift=_thrift(config),
@@ -113,8 +115,9 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
     app.router.default = Dispatch(services, prefix)
     with_headers = ResponseHeaders(Gate(app, health) if health.gated else app, config.http.headers)
     logged = with_headers if config.log.accesslog.disabled else AccessLog(with_headers)
-    asgi: ASGIApp = RequestIds(traced(logged, os.environ))
+    asgi: ASGIApp = RequestIds(traced(logged) if traced else logged)
     if meter is not None:
+        meter.caches(content.lookups)
         if mirrors is not None:
             meter.upstreams(mirrors.upstreams)
         asgi = meter.requests(asgi)
@@ -135,6 +138,13 @@ def _meter(config: Config, numbers: "Numbers | None") -> "Meter | None":
     from registry.metrics.numbers import Numbers
 
     return Meter(numbers or Numbers(), metadata.version("moorage"), debug.prometheus.repositories)
+
+
+def _watched(driver: StorageDriver, config: Config, meter: "Meter | None", *, traced: bool) -> StorageDriver:
+    if meter is None and not traced:
+        return driver
+    label = label_of(config.storage.driver)
+    return WatchedDriver(driver, label, meter.actions(label) if meter else None, traced=traced)
 
 
 async def _ask_something(content: ContentStore) -> None:
@@ -182,6 +192,7 @@ def make_mirrors(content: ContentStore, config: Config) -> "Mirrors | None":
         rescan=config.referrers.rescan,
         url_expires=_url_expires(config),
         grace=0.0,
+        lookups=content.lookups,
     )
     return Mirrors.of(
         config.proxy,

@@ -1,21 +1,19 @@
-"""Traces by OpenTelemetry: a span for each request, below the one that the client names in `traceparent`.
+"""Traces by OpenTelemetry: a span for each request, below the one that the client names in `traceparent`, and below it
+one for each thing that the request causes (spans.py).
 
 Set up by OpenTelemetry's own variables (`OTEL_*`) and by nothing else, and off unless one of them names where spans go:
 OTEL_TRACES_EXPORTER (otlp or console), or an OTEL_EXPORTER_OTLP_ENDPOINT. Needs the extra `tracing`, imported only
-then. Spans carry paths and names, no query (it may hold a signed state) and no header but User-Agent.
+then (otel.py). Spans carry paths and names, no query (it may hold a signed state) and no header but User-Agent.
 """
 
-import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from registry.config import ConfigError
-from registry.request_ids import request_id
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -23,23 +21,32 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _HTTP = "http/protobuf"
 
 
-def traced(app: ASGIApp, environ: Mapping[str, str]) -> ASGIApp:
-    """The same app where no traces are asked for. Raises ConfigError for an exporter that is not there."""
+def tracing(environ: Mapping[str, str]) -> Callable[[ASGIApp], ASGIApp] | None:
+    """What to wrap the application with; None: no traces are asked for.
+
+    Raises ConfigError for an exporter that is not there.
+    """
     exporter = _exporter_name(environ)
     if exporter == "none":
-        return app
+        return None
     try:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        from registry.otel import Traced
 
         made = _exporter(exporter, environ)
     except ImportError as exc:
         raise ConfigError(
             "OTEL_TRACES_EXPORTER", f"needs packages that are missing: pip install 'moorage[tracing]' ({exc})"
         ) from exc
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(made))
-    return Traced(app, provider)
+
+    def wrap(app: ASGIApp) -> ASGIApp:
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(made))
+        return Traced(app, provider)
+
+    return wrap
 
 
 def _exporter_name(environ: Mapping[str, str]) -> str:
@@ -62,57 +69,3 @@ def _exporter(name: str, environ: Mapping[str, str]) -> "SpanExporter":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
-
-
-class Traced:
-    """Pure ASGI; bodies pass untouched. When the application ends, what has been recorded is still sent."""
-
-    def __init__(self, app: ASGIApp, provider: "TracerProvider") -> None:
-        from opentelemetry.trace import SpanKind, StatusCode
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        self._app = app
-        self._provider = provider
-        self._tracer = provider.get_tracer("moorage")
-        self._propagator = TraceContextTextMapPropagator()
-        self._server, self._error = SpanKind.SERVER, StatusCode.ERROR
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._trace(scope, receive, send)
-            return
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            await asyncio.to_thread(self._provider.shutdown)
-
-    async def _trace(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        parent = self._propagator.extract(headers)
-        method = scope["method"]
-        with self._tracer.start_as_current_span(method, parent, self._server, _attributes(scope, headers)) as span:
-
-            async def noting(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    span.set_attribute("http.response.status_code", message["status"])
-                    if message["status"] >= 500:
-                        span.set_status(self._error)
-                await send(message)
-
-            await self._app(scope, receive, noting)
-            if endpoint := scope.get("endpoint"):
-                span.update_name(f"{method} {endpoint}")
-                span.set_attribute("http.route", endpoint)
-
-
-def _attributes(scope: Scope, headers: Mapping[str, str]) -> dict[str, Any]:
-    """By the names of OpenTelemetry's conventions for HTTP servers."""
-    client = scope.get("client")
-    return {
-        "http.request.method": scope["method"],
-        "url.path": scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
-        "url.scheme": scope.get("scheme", "http"),
-        "client.address": client[0] if client else "",
-        "user_agent.original": headers.get("user-agent", "")[:200],
-        "http.request.id": request_id(),
-    }

@@ -10,6 +10,7 @@ from storage.facts import ManifestCache, Sizes
 from storage.garbage.renewals import Renewals
 from storage.linkcache import LinkCache
 from storage.local import LocalRepository
+from storage.lookups import Lookups
 from storage.names import RepositoryName, parse_name
 from storage.publishing import Publishing, ThriftyPublishing
 from storage.reading import Reading
@@ -40,6 +41,7 @@ class ContentStore:
     thrift: what may be left out where the driver's calls are dear.
     url_expires: seconds for which a redirect to the store is good; None: there are no redirects.
     grace: seconds, of the collector of garbage that may run beside pushes; 0: there are no pushes, or no collector.
+    lookups: where requests to its caches in memory are counted, for several stores together.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ContentStore:
         thrift: Thrift | None = None,
         url_expires: float | None = 1200.0,
         grace: float = 24 * 3600.0,
+        lookups: Lookups | None = None,
     ) -> None:
         self.driver = driver
         self._rules = rules or ManifestRules()
@@ -60,9 +63,10 @@ class ContentStore:
         self.renewals = Renewals(driver, grace)
         self._hashes = RunningHashes()
         self._begun = Begun()
-        self._known = ManifestCache()
-        self._sizes = Sizes()
-        self._links = LinkCache(self._thrift.linkttl)
+        self.lookups = lookups or Lookups()
+        self._known = ManifestCache(asked=self.lookups.manifests)
+        self._sizes = Sizes(asked=self.lookups.sizes)
+        self._links = LinkCache(self._thrift.linkttl, asked=self.lookups.links)
         # sparse manifests come before their blobs
         self._vouchers = None if self._rules.sparse else Vouchers(self._links)
 

@@ -8,6 +8,7 @@ type of a manifest and the size of a blob, which their digests fix.
 from collections import OrderedDict
 
 from storage.digest import Digest
+from storage.lookups import Asked
 from storage.repository import StoredManifest
 
 _ENTRY_OVERHEAD = 512
@@ -18,9 +19,11 @@ class ManifestCache:
     """Manifests by digest, the least recently used dropped first.
 
     capacity: bytes of all of them.   largest: bytes of one; larger ones are rare and would push out many.
+    asked: where its requests are counted.
     """
 
-    def __init__(self, capacity: int = 32 << 20, largest: int = 1 << 20) -> None:
+    def __init__(self, capacity: int = 32 << 20, largest: int = 1 << 20, asked: Asked | None = None) -> None:
+        self._asked = asked or Asked()
         self._found: OrderedDict[Digest, StoredManifest] = OrderedDict()
         self._capacity = capacity
         self._largest = largest
@@ -28,7 +31,9 @@ class ManifestCache:
 
     def get(self, digest: Digest) -> StoredManifest | None:
         found = self._found.get(digest)
+        self._asked.requests += 1
         if found is not None:
+            self._asked.hits += 1
             self._found.move_to_end(digest)
         return found
 
@@ -44,15 +49,18 @@ class ManifestCache:
 
 
 class Sizes:
-    """Bytes of blobs by digest, the least recently used dropped first. limit: blobs."""
+    """Bytes of blobs by digest, the least recently used dropped first. limit: blobs. asked: as in ManifestCache."""
 
-    def __init__(self, limit: int = 16_384) -> None:
+    def __init__(self, limit: int = 16_384, asked: Asked | None = None) -> None:
+        self._asked = asked or Asked()
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
         self._limit = limit
 
     def get(self, digest: Digest) -> int | None:
         size = self._sizes.get(digest)
+        self._asked.requests += 1
         if size is not None:
+            self._asked.hits += 1
             self._sizes.move_to_end(digest)
         return size
 

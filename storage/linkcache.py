@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage.digest import Digest
+from storage.lookups import Asked
 
 _DROPPED = 4096
 """Deleted links that are remembered."""
@@ -25,22 +26,35 @@ class Known:
 
 
 class LinkCache:
-    """ttl: seconds; with 0 nothing is kept. limit: links, the least recently used dropped first."""
+    """ttl: seconds; with 0 nothing is kept. limit: links, the least recently used dropped first.
 
-    def __init__(self, ttl: float, *, limit: int = 16_384, clock: Callable[[], float] = time.monotonic) -> None:
+    asked: where its requests are counted; with a ttl of 0 it is no cache, and nobody asks.
+    """
+
+    def __init__(
+        self,
+        ttl: float,
+        *,
+        limit: int = 16_384,
+        clock: Callable[[], float] = time.monotonic,
+        asked: Asked | None = None,
+    ) -> None:
         self.ttl = ttl
+        self._asked = asked or Asked()
         self.clock = clock
         self._limit = limit
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._dropped: OrderedDict[str, float] = OrderedDict()
 
     def get(self, key: str) -> Known | None:
+        self._asked.requests += self.ttl > 0
         known = self._known.get(key)
         if known is None:
             return None
         if self.clock() - known.asked >= self.ttl:
             del self._known[key]
             return None
+        self._asked.hits += 1
         self._known.move_to_end(key)
         return known
 

@@ -108,7 +108,20 @@ CALLS = Family(
     ("driver", "call", "code"),
 )
 
-# Upstreams; the first five are distribution's, where there is but one upstream
+# Caches in memory: distribution's has one, so that it needs no name
+
+CACHE_REQUESTS = Family(
+    "registry_storage_cache_requests", "counter", "Questions to a cache in memory, ahead of the store.", ("cache",)
+)
+CACHE_HITS = Family("registry_storage_cache_hits", "counter", "Of these, answered by it.", ("cache",))
+CACHE = Family(
+    "registry_storage_cache",
+    "counter",
+    "The same as distribution 2.8 has it: Request, Hit, Miss.",
+    ("type", "cache"),
+)
+
+# Upstreams; the first six are distribution's, where there is but one upstream
 
 PROXY_REQUESTS = Family(
     "registry_proxy_requests", "counter", "Manifests and blobs asked for by clients.", ("type", "upstream")
@@ -116,7 +129,13 @@ PROXY_REQUESTS = Family(
 PROXY_HITS = Family("registry_proxy_hits", "counter", "Of these, answered from the cache.", ("type", "upstream"))
 PROXY_MISSES = Family("registry_proxy_misses", "counter", "Of these, fetched for the client.", ("type", "upstream"))
 PROXY_PULLED = Family(
-    "registry_proxy_pulled_bytes", "counter", "Bytes of manifests and blobs that came.", ("upstream",)
+    "registry_proxy_pulled_bytes", "counter", "Bytes of manifests and blobs that came.", ("type", "upstream")
+)
+PROXY_PUSHED = Family(
+    "registry_proxy_pushed_bytes",
+    "counter",
+    "Bytes of manifests and blobs for clients, as begun.",
+    ("type", "upstream"),
 )
 PROXY_HIT_BYTES = Family("registry_proxy_hit_bytes", "counter", "Bytes of blobs found in the cache.", ("upstream",))
 PROXY_STALE = Family(

@@ -10,20 +10,17 @@ from starlette.types import ASGIApp, Scope
 
 from registry.debug import Answer
 from registry.lifespan import HOSTING, Hosting
+from registry.metrics.actions import Actions
 from registry.metrics.numbers import Numbers
 from registry.metrics.page import MEDIA_TYPE, render
 from registry.metrics.requests import Measured
-from registry.metrics.sampler import sample_for_ever, sample_server
-from registry.metrics.timed_driver import TimedDriver
+from registry.metrics.sampler import sample_caches, sample_for_ever, sample_server
 from registry.metrics.upstreams import sample_upstreams
 from registry.tasks import end_all
-from storage.driver import StorageDriver
+from storage.lookups import Lookups
 
 if TYPE_CHECKING:  # its packages are an extra of their own
     from registry.proxy.upstream import Upstream
-
-_LABELS = {"s3": "s3aws"}
-"""What distribution calls a driver, where that is not its name in the configuration."""
 
 
 class Meter:
@@ -45,11 +42,14 @@ class Meter:
         self._samples.append(measured.sample)
         return measured
 
-    def driver(self, driver: StorageDriver, name: str) -> TimedDriver:
-        """name: of the driver, in the configuration."""
-        timed = TimedDriver(driver, self._numbers, _LABELS.get(name, name))
-        self._expect.append(timed.expect)
-        return timed
+    def actions(self, label: str) -> Actions:
+        """Of a driver. label: what metrics call it."""
+        actions = Actions(self._numbers, label)
+        self._expect.append(actions.expect)
+        return actions
+
+    def caches(self, lookups: Lookups) -> None:
+        self._samples.append(partial(sample_caches, self._numbers, lookups))
 
     def upstreams(self, upstreams: "Sequence[Upstream]") -> None:
         self._samples.append(partial(sample_upstreams, self._numbers, upstreams))

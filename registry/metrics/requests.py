@@ -122,7 +122,7 @@ class Measured:
             numbers.add(catalogue.REPOSITORY_SENT, labels, sent)
 
     def expect(self) -> None:
-        """As TimedDriver.expect."""
+        """As Actions.expect."""
         for handler in ("blob", "manifest"):
             self._numbers.place(catalogue.BROKEN, (handler,))
 

@@ -2,6 +2,7 @@
 
 - How late the event loop is: four times a second, by a sleep that ends late.
 - Connections and their bytes, of the server; requests that run (requests.py); upstreams (upstreams.py).
+- What caches in memory have been asked.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from registry.lifespan import Hosting
 from registry.metrics import catalogue
 from registry.metrics.numbers import Numbers
+from storage.lookups import Lookups
 
 TICK = 0.25
 TICKS = 4
@@ -36,3 +38,11 @@ def sample_server(numbers: Numbers, hosting: Hosting) -> None:
     numbers.total(catalogue.ACCEPTED, (), watch.accepted)
     numbers.total(catalogue.RECEIVED, (), received)
     numbers.total(catalogue.SENT, (), sent)
+
+
+def sample_caches(numbers: Numbers, lookups: Lookups) -> None:
+    for cache, asked in (("manifests", lookups.manifests), ("sizes", lookups.sizes), ("links", lookups.links)):
+        numbers.total(catalogue.CACHE_REQUESTS, (cache,), asked.requests)
+        numbers.total(catalogue.CACHE_HITS, (cache,), asked.hits)
+        for kind, count in (("Request", asked.requests), ("Hit", asked.hits), ("Miss", asked.requests - asked.hits)):
+            numbers.total(catalogue.CACHE, (kind, cache), count)

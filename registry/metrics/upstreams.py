@@ -19,17 +19,33 @@ def sample_upstreams(numbers: Numbers, upstreams: "Sequence[Upstream]") -> None:
 
 def _sample_tally(numbers: Numbers, upstream: "Upstream") -> None:
     tally, only = upstream.tally, (upstream.name,)
-    for kind, hits, misses, evicted in (
-        ("manifest", tally.manifest_hits, tally.manifest_misses, tally.evicted_manifests),
-        ("blob", tally.blob_hits, tally.blob_misses, tally.evicted_blobs),
+    of_manifests, fetched = tally.fetched_manifest_bytes, tally.fetched_bytes
+    for kind, hits, misses, pulled, pushed, evicted in (
+        (
+            "manifest",
+            tally.manifest_hits,
+            tally.manifest_misses,
+            of_manifests,
+            tally.sent_manifest_bytes,
+            tally.evicted_manifests,
+        ),
+        (
+            "blob",
+            tally.blob_hits,
+            tally.blob_misses,
+            fetched - of_manifests,
+            tally.sent_blob_bytes,
+            tally.evicted_blobs,
+        ),
     ):
         labels = (kind, upstream.name)
         numbers.total(catalogue.PROXY_REQUESTS, labels, hits + misses)
         numbers.total(catalogue.PROXY_HITS, labels, hits)
         numbers.total(catalogue.PROXY_MISSES, labels, misses)
+        numbers.total(catalogue.PROXY_PULLED, labels, pulled)
+        numbers.total(catalogue.PROXY_PUSHED, labels, pushed)
         numbers.total(catalogue.PROXY_EVICTED, labels, evicted)
     for family, value in (
-        (catalogue.PROXY_PULLED, tally.fetched_bytes),
         (catalogue.PROXY_HIT_BYTES, tally.hit_bytes),
         (catalogue.PROXY_STALE, tally.stale),
         (catalogue.PROXY_REVALIDATIONS, tally.revalidations),

@@ -17,6 +17,7 @@ from registry.proxy.patience import Deadlines
 from registry.proxy.realms import Origin
 from registry.proxy.transport import AGENT, no_cookies
 from registry.proxy.trust import Trust
+from registry.spans import asking
 from storage.errors import UpstreamTimeout, UpstreamUnavailable
 
 # httpx logs each request at INFO; httpcore logs the headers of answers at DEBUG, presigned URLs among them.
@@ -85,11 +86,12 @@ class Asker:
         client = self._own if _host(url) == self._origin.host else self._others
         if form is not None:
             headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
-        with translated():
+        with translated(), asking(method, url) as answered:
             request = client.build_request(method, url, headers=headers, content=form)
             try:
                 async with asyncio.timeout(self._deadlines.first_byte):
                     response = await client.send(request, stream=True)
+                answered(response.status_code)
                 async with asyncio.timeout(self._deadlines.answer):
                     return await _read(response, limit, arrived)
             except TimeoutError as exc:

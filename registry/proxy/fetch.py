@@ -26,6 +26,7 @@ from registry.proxy.finishing import finished
 from registry.proxy.passing import HELD, Passing, pass_on
 from registry.proxy.spool import HashedSpool, Spool, Writer, again, read_all, read_at
 from registry.proxy.stages import LOOK, Followed, Kept, Place
+from registry.spans import begin_span
 from storage.digest import Digest
 from storage.driver import ObjectReader
 from storage.errors import StorageError, Unavailable, UpstreamTimeout, UpstreamUnavailable
@@ -46,6 +47,7 @@ class Fetch:
 
     names: the repositories that may have the blob: they are linked to it once it is published.
     unkept: why the store does not take it; readers get it all the same.
+    span: of the request that has begun it, and linked to the others that wait. Whoever runs the fetch ends it.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Fetch:
         self.pool = pool
         self.tally = source.tally
         self.unkept: StorageError | None = None
+        self.span = begin_span("fetch blob", {"digest": str(digest), "repository": name})
         self._source, self._place, self._sleep = source, place, sleep
         self._size: int | None = None
         self._spool: Spool | None = None
@@ -196,10 +199,12 @@ class Fetch:
         """For readers that do not have it all; the first error counts."""
         if self._error is None and self.unkept is None and not self._verified:
             self._error = exc
+            self.span.fail(type(exc).__name__)
         self._wake()
 
     def _stop_keeping(self, exc: StorageError) -> None:
         self.unkept = exc
+        self.span.fail(type(exc).__name__)
         self._wake()
 
     def _wake(self) -> None:
@@ -210,6 +215,7 @@ class Fetch:
 
     async def size(self) -> int | None:
         """None: ask the upstream. Raises what it answered instead of the blob."""
+        self.span.wait()
         while self._size is None and self.unkept is None:
             self._check()
             await self._changed.wait()

@@ -207,8 +207,9 @@ class Fetches:
         return fetch
 
     async def _run(self, fetch: Fetch, turn: Turn | None) -> None:
-        async with turn or nullcontext():
-            await fetch.run(partial(self._publish, fetch, turn))
+        with fetch.span.current():
+            async with turn or nullcontext():
+                await fetch.run(partial(self._publish, fetch, turn))
 
     async def _publish(self, fetch: Fetch, turn: Turn | None, spool: Spool) -> None:
         if turn is None or await turn.take_lead():
@@ -231,6 +232,7 @@ class Fetches:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         fetch = self._tasks.pop(task)
+        fetch.span.end()
         fetch.tally.fills_ended += 1
         self._forget(fetch)
         if fetch.unkept is not None:

@@ -26,6 +26,7 @@ from registry.proxy.blobs import Incoming
 from registry.proxy.download import Download, Sleep, Source, WrongContent
 from registry.proxy.finishing import off_loop
 from registry.proxy.spool import Writer, again, read_at
+from registry.spans import Span, begin_span
 from storage.digest import Digest
 from storage.driver import ObjectReader
 from storage.errors import StorageError, Unavailable
@@ -69,10 +70,11 @@ class Run:
     """Bytes start to stop, on their way, for whoever waits for them.
 
     at: those before it are stored.   answered: the upstream has begun to send them.   over: nothing more comes.
+    span: of the request that has begun it, and linked to the others that wait.
     """
 
-    def __init__(self, source: Source, name: RepositoryName, start: int, stop: int) -> None:
-        self.source, self.name = source, name
+    def __init__(self, source: Source, name: RepositoryName, start: int, stop: int, span: Span) -> None:
+        self.source, self.name, self.span = source, name, span
         self.start, self.at, self.stop = start, start, stop
         self.error: StorageError | None = None
         self.answered = self.over = False
@@ -228,7 +230,8 @@ class Pieces:
         return stop
 
     def _begin(self, source: Source, name: RepositoryName, start: int, stop: int) -> Run:
-        run = Run(source, name, start, stop)
+        span = begin_span("fetch range", {"digest": str(self.digest), "repository": name, "start": start, "stop": stop})
+        run = Run(source, name, start, stop, span)
         task = asyncio.create_task(self._run(run), name=f"range of {self.digest}")
         self._runs[task] = run
         task.add_done_callback(self._ended)
@@ -236,7 +239,8 @@ class Pieces:
 
     async def _run(self, run: Run) -> None:
         try:
-            await self._receive(run)
+            with run.span.current():
+                await self._receive(run)
         except RangeIgnored as exc:
             self.ignored, run.error = True, exc
         except (NoRoom, WrongContent) as exc:
@@ -288,7 +292,11 @@ class Pieces:
         return at if self.size is None else min(at, self.size)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._runs.pop(task).over = True
+        run = self._runs.pop(task)
+        run.over = True
+        if run.error is not None:
+            run.span.fail(type(run.error).__name__)
+        run.span.end()
         if not task.cancelled() and (exc := task.exception()) is not None:
             log.error("the fetch of a range ended by a bug", exc_info=exc)
         self._wake()

@@ -41,7 +41,8 @@ class RangeReader(ObjectReader):
                 self._pieces.ask(self._source, self._name, at, self.span.stop)
             if end > at:
                 return end
-            run = self._pieces.coming(at)
+            if (run := self._pieces.coming(at)) is not None:
+                run.span.wait()
             await self._pieces.moved()
             if run is None or run.error is None or run.name != self._name or self._pieces.stored(at) > at:
                 continue

@@ -132,6 +132,7 @@ class PullThrough(RefuseWrites):
             if (reader := await self._open_cached(digest, range)) is not None:
                 self._tally.blob_hits += 1
                 self._tally.hit_bytes += len(reader.span)
+                self._tally.sent_blob_bytes += len(reader.span)
                 return reader
             if range is not None:
                 reader = await self._cache.shelf.open(self._upstream, self.name, digest, range)
@@ -139,6 +140,7 @@ class PullThrough(RefuseWrites):
                 reader = await self._cache.fetches.open(self._source, self.name, digest, range)
             if reader is not None:
                 self._tally.blob_misses += 1
+                self._tally.sent_blob_bytes += len(reader.span)
                 return reader
         raise Unavailable("the blob leaves the cache as soon as it is there")
 
@@ -190,6 +192,7 @@ class PullThrough(RefuseWrites):
         """As in RepositoryReader; raises PlatformDenied, too."""
         found = await self._manifest(reference)
         self._platforms.served(self.name, found)
+        self._tally.sent_manifest_bytes += len(found.body)
         return found
 
     async def _manifest(self, reference: Reference) -> StoredManifest:

@@ -98,6 +98,7 @@ class UpstreamRepository:
         if answer is None:
             return None
         self.tally.fetched_bytes += len(answer.body)
+        self.tally.fetched_manifest_bytes += len(answer.body)
         return Fetched(answers.read_manifest(answer.head, answer.body, reference), answer.head.get("etag"))
 
     async def get_manifest(self, reference: Reference) -> StoredManifest:

@@ -18,6 +18,8 @@ class Tally:
     manifest_misses: fetched for a client, or waited for while another's was fetched.
     blob_hits, blob_misses: likewise; ranges and redirects to the store count, a HEAD does not.
     hit_bytes: of the blobs that came from the cache.   fetched_bytes: of all bodies of manifests and blobs that came.
+    fetched_manifest_bytes: of these, of manifests.
+    sent_manifest_bytes, sent_blob_bytes: of what clients were given, as begun; a HEAD of a manifest counts as its GET.
     fills_begun, fills_ended: of whole blobs, into the cache.   fills_kept: of the ended, those that succeeded.
     evicted_manifests, evicted_blobs, evicted_bytes: removed from the cache, to keep its bounds.
     """
@@ -33,6 +35,9 @@ class Tally:
     blob_misses: int = 0
     hit_bytes: int = 0
     fetched_bytes: int = 0
+    fetched_manifest_bytes: int = 0
+    sent_manifest_bytes: int = 0
+    sent_blob_bytes: int = 0
     fills_begun: int = 0
     fills_ended: int = 0
     fills_kept: int = 0

@@ -30,6 +30,7 @@ from registry.proxy.answers import Answer, Head, check_encoding
 from registry.proxy.patience import Deadlines, Pace
 from registry.proxy.realms import Origin
 from registry.proxy.trust import Trust, proxy_for
+from registry.spans import asking
 from storage.errors import UpstreamTimeout, UpstreamUnavailable
 
 log = logging.getLogger(__name__)
@@ -255,9 +256,9 @@ class Transport:
 
     async def _request(self, method: str, url: str, headers: Mapping[str, str], here: Origin) -> aiohttp.ClientResponse:
         try:
-            with translated(UNREACHABLE):
+            with translated(UNREACHABLE), asking(method, url) as answered:
                 async with asyncio.timeout(self._deadlines.first_byte):
-                    return await self._session().request(
+                    response = await self._session().request(
                         method,
                         URL(url, encoded=True),  # a presigned URL is signed as it is written
                         headers=headers,
@@ -265,6 +266,8 @@ class Transport:
                         ssl=self._trust.context(here.host),
                         proxy=proxy_for(url),
                     )
+                answered(response.status)
+                return response
         except UpstreamUnavailable as exc:
             if isinstance(cause := getattr(exc.__cause__, "os_error", None), Forbidden):
                 raise self._refused(str(cause)) from None

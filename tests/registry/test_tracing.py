@@ -1,67 +1,29 @@
 """Traces: off unless OpenTelemetry's variables ask for them; spans arrive at a collector that speaks OTLP."""
 
 import asyncio
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
 from registry.app import create_app
 from registry.config import Config, ConfigError, StorageConfig
-from registry.tracing import traced
+from registry.spans import NONE, asking, begin_span
+from registry.tracing import tracing
+from tests.collector import Collector, attributes, collecting, running
 
 IN_MEMORY = StorageConfig(driver="inmemory", parameters={})
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-class Collector:
-    """What an OTLP collector has been sent."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.spans: list[Span] = []
-        self.service = ""
-
-    def take(self, body: bytes) -> None:
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            for each in resource.resource.attributes:
-                if each.key == "service.name":
-                    self.service = each.value.string_value
-            for scope in resource.scope_spans:
-                self.spans += scope.spans
+STORAGE = "io.cncf.distribution.storage."
 
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            assert self.path == "/v1/traces"
-            found.take(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Collector(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield found
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def attributes(span: Span) -> dict[str, object]:
-    return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
+    with collecting(monkeypatch) as found:
+        yield found
 
 
 @pytest.mark.parametrize(
@@ -75,8 +37,7 @@ def attributes(span: Span) -> dict[str, object]:
     ],
 )
 def test_off_unless_asked_for(environ: dict[str, str]) -> None:
-    app = create_app(Config(storage=IN_MEMORY))
-    assert traced(app, environ) is app
+    assert tracing(environ) is None
 
 
 @pytest.mark.parametrize(
@@ -88,30 +49,53 @@ def test_off_unless_asked_for(environ: dict[str, str]) -> None:
 )
 def test_what_cannot_be_stops_the_start(environ: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        traced(create_app(Config(storage=IN_MEMORY)), environ)
+        tracing(environ)
+
+
+@pytest.mark.slow
+def test_off_costs_no_import() -> None:
+    code = """
+import sys
+from registry.app import create_app
+from registry.config import Config, StorageConfig
+create_app(Config(storage=StorageConfig(driver="inmemory", parameters={})))
+assert not [name for name in sys.modules if name.startswith(("opentelemetry", "registry.otel", "registry.metrics"))]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={})
+
+
+def test_outside_of_a_request_there_are_none() -> None:
+    assert begin_span("Stat", {}) is NONE
+    with asking("GET", "http://example.test/v2/") as answered:
+        answered(200)
+    with NONE.current():
+        NONE.set("a", 1)
+        NONE.fail("b")
+        NONE.wait()
+    NONE.end()
 
 
 @pytest.mark.slow
 async def test_spans_arrive(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     monkeypatch.setenv("OTEL_SERVICE_NAME", "moorage-here")
-    app = create_app(Config(storage=IN_MEMORY))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        await client.get("/v2/")
-        missing = await client.get(
+    async with running(create_app(Config(storage=IN_MEMORY))) as api:
+        await api.get("/v2/")
+        missing = await api.get(
             "/v2/a/b/manifests/latest?_state=secret",
-            headers={"Traceparent": f"00-{TRACE}-{PARENT}-01", "Authorization": "Basic c2VjcmV0", "User-Agent": "me"},
+            Traceparent=f"00-{TRACE}-{PARENT}-01",
+            Authorization="Basic c2VjcmV0",
+            User_Agent="me",
         )
-        await asyncio.gather(*(client.head("/v2/a/b/blobs/sha256:" + "0" * 64) for _ in range(3)))
-    await ended(app)
+        await asyncio.gather(*(api.http.head("/v2/a/b/blobs/sha256:" + "0" * 64) for _ in range(3)))
     assert collector.service == "moorage-here"
-    names = sorted(span.name for span in collector.spans)
+    names = sorted(span.name for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER)
     assert names == ["GET base", "GET manifest", "HEAD blob", "HEAD blob", "HEAD blob"]
-    (span,) = (span for span in collector.spans if span.name == "GET manifest")
+    span = collector.one("GET manifest")
     assert (span.trace_id.hex(), span.parent_span_id.hex(), span.kind) == (TRACE, PARENT, Span.SPAN_KIND_SERVER)
     seen = attributes(span)
     assert seen["url.path"] == "/v2/a/b/manifests/latest"
     assert seen["http.response.status_code"] == 404
+    assert seen["http.response.body.size"] == len(missing.content)
     assert seen["http.request.id"] == missing.headers["X-Request-Id"]
     assert seen["user_agent.original"] == "me"
     assert "secret" not in str(collector.spans)
@@ -119,14 +103,54 @@ async def test_spans_arrive(collector: Collector, monkeypatch: pytest.MonkeyPatc
     assert span.status.code == Status.STATUS_CODE_UNSET
 
 
-async def ended(app: ASGIApp) -> None:
-    """The lifespan, whose end sends what is left."""
-    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+@pytest.mark.slow
+async def test_a_push_and_what_it_causes_in_the_store(collector: Collector) -> None:
+    async with running(create_app(Config(storage=IN_MEMORY))) as api:
+        digest = await api.push_blob("a/b", b"12345")
+        await api.get(f"/v2/a/b/blobs/{digest}")
+    put, get = collector.one("PUT upload"), collector.one("GET blob")
+    assert {"Append", "Publish", "PutContent"} <= {span.name for span in collector.below(put)}
+    data = f"/docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
+    (opened,) = (span for span in collector.below(get) if span.name == "Reader")
+    assert attributes(opened) == {
+        f"{STORAGE}driver.name": "inmemory",
+        f"{STORAGE}path": data,
+        f"{STORAGE}outcome": "ok",
+    }
+    for span in collector.below(put) + collector.below(get):
+        assert put.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
+    (looked,) = (span for span in collector.below(collector.one("PUT upload")) if span.name == "Append")
+    assert looked.status.code == Status.STATUS_CODE_UNSET
 
-    async def receive() -> dict[str, str]:
-        return next(messages)
 
-    async def send(message: object) -> None:
+@pytest.mark.slow
+async def test_an_error_that_passes_says_nothing_of_itself(collector: Collector) -> None:
+    """What it says, and what its cause says, may be a signed URL."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for event in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{event}.complete"})
+            return
+        with asking("GET", "https://store.example/blob?X-Amz-Signature=s3cret"):
+            raise OSError("https://store.example/blob?X-Amz-Signature=s3cret")
+
+    wrap = tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+    assert wrap is not None
+    async with running(wrap(app)) as api:
+        with pytest.raises(OSError, match="s3cret"):
+            await api.get("/v2/")
+    request = collector.one("GET")
+    (asked,) = collector.below(request)
+    assert (asked.name, asked.kind) == ("GET store.example", Span.SPAN_KIND_CLIENT)
+    assert attributes(asked)["url.path"] == "/blob"
+    for span in (request, asked):
+        assert (attributes(span)["error.type"], span.status.code) == ("OSError", Status.STATUS_CODE_ERROR)
+        assert not span.events
+    assert "s3cret" not in str(collector.spans)
+
+
+async def test_what_is_no_url_is_for_whoever_sends_it() -> None:
+    with asking("GET", "http://[::1"):
         pass
-
-    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)

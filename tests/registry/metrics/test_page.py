@@ -99,8 +99,9 @@ def test_a_cache(tmp_path: Path) -> None:
         ]
         assert counts == [2, 1, 1]
     assert value(found, "registry_proxy_fills_total", upstream=name, outcome="kept") == 1
-    pulled = value(found, "registry_proxy_pulled_bytes_total", upstream=name)
-    assert pulled == len(BLOB) + len(MANIFEST)
+    for kind, body in (("manifest", MANIFEST), ("blob", BLOB)):
+        assert value(found, "registry_proxy_pulled_bytes_total", type=kind, upstream=name) == len(body)
+        assert value(found, "registry_proxy_pushed_bytes_total", type=kind, upstream=name) == 2 * len(body)
     assert value(found, "registry_upstream_reachable", upstream=name) == 1
     assert value(found, "registry_upstream_left_alone", upstream=name) == 0
 

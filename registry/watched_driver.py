@@ -1,20 +1,16 @@
-"""TimedDriver(driver): the same driver, whose calls are counted by outcome and timed.
+"""WatchedDriver(driver): the same driver, whose calls are counted and timed (metrics), and are spans of traces.
 
 Rules:
 - A new verb of StorageDriver needs its line here, or its default would run over ours: a test compares them.
 - Objects that are open are not wrapped: they are read past Python where they can be.
-- What takes a client's bytes (append, write_content) lasts as long as the client likes: counted, not timed.
 """
 
 import time
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from math import inf
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from registry.metrics import catalogue
-from registry.metrics.catalogue import CALL_SECONDS
-from registry.metrics.numbers import Numbers
+from registry.spans import STORAGE, Span, begin_span
 from storage.driver import CallSeen, ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap, Unfinished
 from storage.errors import (
     NotFound,
@@ -27,11 +23,14 @@ from storage.errors import (
 )
 from storage.ranges import RangeRequest
 
+if TYPE_CHECKING:  # where there are no metrics, nothing of them is imported
+    from registry.metrics.actions import Actions
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_STORING = ("Append", "Commit", "Move", "Publish", "PutContent", "WriteContent")
-_READING = ("GetContent", "List", "Reader", "Stat")
+_LABELS = {"s3": "s3aws"}
+"""What distribution calls a driver, where that is not its name in the configuration."""
 
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (NotFound, "missing"),
@@ -44,81 +43,87 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (GeneratorExit, "ok"),  # whoever listed has seen enough
 )
 
+_FAULTS = frozenset(("full", "failed"))
+
+
+def label_of(name: str) -> str:
+    """What metrics and traces call a driver. name: in the configuration."""
+    return _LABELS.get(name, name)
+
 
 def outcome_of(exc: BaseException) -> str:
     """Of what a verb has raised. What is no error of storage was raised by the chunks, or is a cancellation."""
     return next((outcome for kind, outcome in _OUTCOMES if isinstance(exc, kind)), "interrupted")
 
 
-class TimedDriver(StorageDriver):
-    """label: what metrics call the driver, as distribution does."""
+class WatchedDriver(StorageDriver):
+    """label: as in label_of.   actions: where calls are counted; None: nowhere.   traced: do spans go anywhere?"""
 
-    def __init__(self, driver: StorageDriver, numbers: Numbers, label: str) -> None:
+    def __init__(self, driver: StorageDriver, label: str, actions: "Actions | None", *, traced: bool) -> None:
         self.name, self.offers_urls = driver.name, driver.offers_urls
         self.stages_are_hidden, self.calls_are_dear = driver.stages_are_hidden, driver.calls_are_dear
-        self._driver, self._numbers, self._label = driver, numbers, label
-        self._places: dict[tuple[str, str], tuple[int, int]] = {}
+        self._driver, self._label, self._actions, self._traced = driver, label, actions, traced
         driver.watch_calls(self._note_call)
 
-    # Counting
+    # Watching
 
-    def expect(self) -> None:
-        """Make the counters of faults: Prometheus sees an increase only of what was there before."""
-        for outcome, actions in (("failed", _STORING + _READING), ("full", _STORING)):
-            for action in actions:
-                self._numbers.place(catalogue.ACTIONS, (self._label, action, outcome))
-
-    async def _timed(self, action: str, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        began = time.monotonic()
+    async def _watch(
+        self, action: str, key: str, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        span = self._begin(action, key) if self._traced else None
+        began, outcome = time.monotonic(), "ok"
         try:
-            result = await verb(*args, **kwargs)
-        except BaseException as exc:
-            self._note(action, outcome_of(exc), time.monotonic() - began)
-            raise
-        self._note(action, "ok", time.monotonic() - began)
-        return result
-
-    async def _counted(self, action: str, verb: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        outcome = "ok"
-        try:
-            return await verb(*args, **kwargs)
+            if span is None:
+                return await verb(*args, **kwargs)
+            with span.current():
+                return await verb(*args, **kwargs)
         except BaseException as exc:
             outcome = outcome_of(exc)
             raise
         finally:
-            self._numbers.add(catalogue.ACTIONS, (self._label, action, outcome))
+            self._end(span, action, outcome, time.monotonic() - began)
 
-    def _note(self, action: str, outcome: str, seconds: float) -> None:
-        count, histogram = self._places.get((action, outcome)) or self._find_places(action, outcome)
-        values = self._numbers.values
-        values[count] += 1
-        values[histogram + bisect_left(CALL_SECONDS, seconds)] += 1
-        values[histogram + len(CALL_SECONDS) + 1] += seconds
+    def _begin(self, action: str, key: str) -> Span:
+        attributes = {f"{STORAGE}driver.name": self._label}
+        if key:
+            attributes[f"{STORAGE}path"] = f"/{key}"
+        return begin_span(action, attributes)
 
-    def _find_places(self, action: str, outcome: str) -> tuple[int, int]:
-        places = self._places[action, outcome] = (
-            self._numbers.place(catalogue.ACTIONS, (self._label, action, outcome)),
-            self._numbers.place(catalogue.ACTION_SECONDS, (self._label, action)),
-        )
-        return places
+    def _end(self, span: Span | None, action: str, outcome: str, seconds: float) -> None:
+        if self._actions is not None:
+            self._actions.note(action, outcome, seconds)
+        if span is not None:
+            span.set(f"{STORAGE}outcome", outcome)
+            if outcome in _FAULTS:
+                span.fail(outcome)
+            span.end()
 
     def _note_call(self, call: str, status: int, seconds: float) -> None:
-        self._numbers.add(catalogue.CALLS, (self._label, call, str(status)))
-        self._numbers.observe(catalogue.CALL, (self._label, call), seconds)
+        if self._actions is not None:
+            self._actions.note_call(call, status, seconds)
+        if self._traced:
+            span = begin_span(call, {f"{STORAGE}driver.name": self._label}, client=True, ago=seconds)
+            span.set("http.response.status_code", status)
+            if not status or status >= 500:
+                span.fail(str(status))
+            span.end()
 
     # Reading
 
     def open(self, key: str, range: RangeRequest | None = None) -> Coroutine[Any, Any, ObjectReader]:
-        return self._timed("Reader", self._driver.open, key, range)
+        return self._watch("Reader", key, self._driver.open, key, range)
 
     def read(self, key: str, limit: int = 16 << 20) -> Coroutine[Any, Any, bytes]:
-        return self._timed("GetContent", self._driver.read, key, limit)
+        return self._watch("GetContent", key, self._driver.read, key, limit)
 
     def head(self, key: str) -> Coroutine[Any, Any, ObjectInfo]:
-        return self._timed("Stat", self._driver.head, key)
+        return self._watch("Stat", key, self._driver.head, key)
 
     async def list_objects(self, prefix: str, after: str = "") -> AsyncIterator[ObjectInfo]:
-        """Timed without what the caller does between two objects."""
+        """Timed without what the caller does between two objects. What it asks the store is no child of its span, which
+        would be the caller's at each `yield`.
+        """
+        span = self._begin("List", prefix) if self._traced else None
         found, spent, outcome = self._driver.list_objects(prefix, after), 0.0, "ok"
         try:
             while True:
@@ -134,31 +139,35 @@ class TimedDriver(StorageDriver):
             outcome = outcome_of(exc)
             raise
         finally:
-            self._note("List", outcome, spent)
+            self._end(span, "List", outcome, spent)
 
     def list_folders(
         self, prefix: str, *, after: str = "", limit: int | None = None, containing: str = ""
     ) -> Coroutine[Any, Any, list[str]]:
-        return self._timed("List", self._driver.list_folders, prefix, after=after, limit=limit, containing=containing)
+        return self._watch(
+            "List", prefix, self._driver.list_folders, prefix, after=after, limit=limit, containing=containing
+        )
 
     def find_folders(
         self, prefix: str, marker: str, *, hidden: str = "_", after: str = "", limit: int | None = None
     ) -> Coroutine[Any, Any, list[str]]:
-        return self._timed("Walk", self._driver.find_folders, prefix, marker, hidden=hidden, after=after, limit=limit)
+        return self._watch(
+            "Walk", prefix, self._driver.find_folders, prefix, marker, hidden=hidden, after=after, limit=limit
+        )
 
     def url(self, key: str, method: str, expires: float) -> Coroutine[Any, Any, str | None]:
-        return self._timed("RedirectURL", self._driver.url, key, method, expires)
+        return self._watch("RedirectURL", key, self._driver.url, key, method, expires)
 
     def now(self) -> Coroutine[Any, Any, float]:
-        return self._timed("Now", self._driver.now)
+        return self._watch("Now", "", self._driver.now)
 
     # Writing
 
     def put(
         self, key: str, data: bytes, *, if_absent: bool = False, if_version: str | None = None, private: bool = False
     ) -> Coroutine[Any, Any, str]:
-        return self._timed(
-            "PutContent", self._driver.put, key, data, if_absent=if_absent, if_version=if_version, private=private
+        return self._watch(
+            "PutContent", key, self._driver.put, key, data, if_absent=if_absent, if_version=if_version, private=private
         )
 
     def conditions_hold(self) -> Coroutine[Any, Any, bool]:
@@ -167,7 +176,7 @@ class TimedDriver(StorageDriver):
     def put_content(
         self, key: str, data: bytes, *, sha256: bytes | None = None, fresh: float = inf
     ) -> Coroutine[Any, Any, None]:
-        return self._timed("PutContent", self._driver.put_content, key, data, sha256=sha256, fresh=fresh)
+        return self._watch("PutContent", key, self._driver.put_content, key, data, sha256=sha256, fresh=fresh)
 
     def write_content(
         self,
@@ -181,8 +190,9 @@ class TimedDriver(StorageDriver):
         sha256: bytes | None = None,
         fresh: float = inf,
     ) -> Coroutine[Any, Any, int]:
-        return self._counted(
+        return self._watch(
             "WriteContent",
+            key,
             self._driver.write_content,
             key,
             chunks,
@@ -197,47 +207,47 @@ class TimedDriver(StorageDriver):
     def publish(
         self, stage: Stage, source: str, target: str, size: int, *, fresh: float = inf
     ) -> Coroutine[Any, Any, None]:
-        return self._timed("Publish", self._driver.publish, stage, source, target, size, fresh=fresh)
+        return self._watch("Publish", target, self._driver.publish, stage, source, target, size, fresh=fresh)
 
     def delete(self, key: str, *, if_version: str | None = None) -> Coroutine[Any, Any, None]:
-        return self._timed("Delete", self._driver.delete, key, if_version=if_version)
+        return self._watch("Delete", key, self._driver.delete, key, if_version=if_version)
 
     def delete_tree(self, prefix: str) -> Coroutine[Any, Any, None]:
-        return self._timed("Delete", self._driver.delete_tree, prefix)
+        return self._watch("Delete", prefix, self._driver.delete_tree, prefix)
 
     def move(self, source: str, target: str, size: int) -> Coroutine[Any, Any, None]:
-        return self._timed("Move", self._driver.move, source, target, size)
+        return self._watch("Move", target, self._driver.move, source, target, size)
 
     def touch(self, key: str) -> Coroutine[Any, Any, None]:
-        return self._timed("Touch", self._driver.touch, key)
+        return self._watch("Touch", key, self._driver.touch, key)
 
     # Stages
 
     def begin(self, key: str) -> Coroutine[Any, Any, Stage]:
-        return self._timed("Begin", self._driver.begin, key)
+        return self._watch("Begin", key, self._driver.begin, key)
 
     def find_stage(self, key: str) -> Coroutine[Any, Any, Stage]:
-        return self._timed("FindStage", self._driver.find_stage, key)
+        return self._watch("FindStage", key, self._driver.find_stage, key)
 
     def append(
         self, stage: Stage, offset: int, chunks: AsyncIterator[bytes], tap: Tap | None = None
     ) -> Coroutine[Any, Any, int]:
-        return self._counted("Append", self._driver.append, stage, offset, chunks, tap)
+        return self._watch("Append", stage, self._driver.append, stage, offset, chunks, tap)
 
     def stage_info(self, stage: Stage) -> Coroutine[Any, Any, StageInfo]:
-        return self._timed("Stat", self._driver.stage_info, stage)
+        return self._watch("Stat", stage, self._driver.stage_info, stage)
 
     def complete(self, stage: Stage, size: int) -> Coroutine[Any, Any, None]:
-        return self._timed("Commit", self._driver.complete, stage, size)
+        return self._watch("Commit", stage, self._driver.complete, stage, size)
 
     def abort(self, stage: Stage) -> Coroutine[Any, Any, None]:
-        return self._timed("Cancel", self._driver.abort, stage)
+        return self._watch("Cancel", stage, self._driver.abort, stage)
 
     def list_unfinished(self, prefix: str, before: float) -> Coroutine[Any, Any, list[Unfinished]]:
-        return self._timed("ListUnfinished", self._driver.list_unfinished, prefix, before)
+        return self._watch("ListUnfinished", prefix, self._driver.list_unfinished, prefix, before)
 
     def drop_unfinished(self, found: Unfinished) -> Coroutine[Any, Any, None]:
-        return self._timed("Cancel", self._driver.drop_unfinished, found)
+        return self._watch("Cancel", found.key, self._driver.drop_unfinished, found)
 
     # Life
 

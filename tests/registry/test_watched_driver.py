@@ -1,4 +1,4 @@
-"""TimedDriver passes every verb on, and counts how it ended."""
+"""WatchedDriver passes every verb on, and counts how it ended."""
 
 import asyncio
 import inspect
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from registry.metrics.actions import Actions
 from registry.metrics.numbers import Numbers
-from registry.metrics.timed_driver import TimedDriver, outcome_of
+from registry.watched_driver import WatchedDriver, label_of, outcome_of
 from storage import errors
 from storage.driver import StorageDriver
 from storage.drivers.memory import MemoryDriver
@@ -17,17 +18,17 @@ from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, S
 from storage.testing import DriverContract
 from tests.api import in_pieces
 
-from .tools import Samples, samples, total, value
+from .metrics.tools import Samples, samples, total, value
 
 VERBS = {name for name, member in vars(StorageDriver).items() if inspect.isfunction(member) and name[0] != "_"}
 
 
-class TestTimed(DriverContract):
+class TestWatched(DriverContract):
     """It is a driver like any other."""
 
     @pytest.fixture
     async def driver(self) -> AsyncIterator[StorageDriver]:
-        driver, _ = timed()
+        driver, _ = watched()
         yield driver
         await driver.aclose()
 
@@ -39,7 +40,7 @@ class TestTimed(DriverContract):
         self._within(driver)._store(key, data)
 
     def _within(self, driver: StorageDriver) -> MemoryDriver:
-        assert isinstance(driver, TimedDriver)
+        assert isinstance(driver, WatchedDriver)
         assert isinstance(driver._driver, MemoryDriver)
         return driver._driver
 
@@ -53,10 +54,11 @@ class Failing(MemoryDriver):
         raise self._error
 
 
-def timed(driver: StorageDriver | None = None) -> tuple[TimedDriver, Callable[[], Samples]]:
+def watched(driver: StorageDriver | None = None) -> tuple[WatchedDriver, Callable[[], Samples]]:
     numbers = Numbers()
     numbers.enter(0)
-    return TimedDriver(driver or MemoryDriver(), numbers, "inmemory"), lambda: samples(numbers)
+    actions = Actions(numbers, "inmemory")
+    return WatchedDriver(driver or MemoryDriver(), "inmemory", actions, traced=False), lambda: samples(numbers)
 
 
 def actions(found: Samples, action: str, outcome: str) -> float | None:
@@ -64,8 +66,8 @@ def actions(found: Samples, action: str, outcome: str) -> float | None:
 
 
 def test_every_verb_is_passed_on() -> None:
-    """A new verb of StorageDriver needs its line in timed_driver.py: its default would run over ours."""
-    assert VERBS - set(vars(TimedDriver)) == set()
+    """A new verb of StorageDriver needs its line in watched_driver.py: its default would run over ours."""
+    assert VERBS - set(vars(WatchedDriver)) == set()
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -74,18 +76,18 @@ def test_verbs_take_what_the_drivers_take(verb: str) -> None:
         found = inspect.signature(getattr(owner, verb)).parameters.values()
         return [(each.name, each.kind, each.default) for each in found]
 
-    assert parameters(TimedDriver) == parameters(StorageDriver)
+    assert parameters(WatchedDriver) == parameters(StorageDriver)
 
 
 async def test_what_a_driver_says_of_itself() -> None:
     inner = MemoryDriver()
-    driver, _ = timed(inner)
+    driver, _ = watched(inner)
     for name in ("name", "offers_urls", "stages_are_hidden", "calls_are_dear"):
         assert getattr(driver, name) == getattr(inner, name)
 
 
 async def test_calls_by_outcome_and_their_time() -> None:
-    driver, found = timed()
+    driver, found = watched()
     await driver.put("a/b", b"1")
     await driver.read("a/b")
     with pytest.raises(ObjectNotFound):
@@ -112,14 +114,14 @@ async def test_calls_by_outcome_and_their_time() -> None:
 )
 async def test_outcomes(error: Exception, outcome: str) -> None:
     assert outcome_of(error) == outcome
-    driver, found = timed(Failing(error))
+    driver, found = watched(Failing(error))
     with pytest.raises(type(error)):
         await driver.read("a")
     assert actions(found(), "GetContent", outcome) == 1
 
 
 async def test_lists_are_timed_without_their_reader() -> None:
-    driver, found = timed()
+    driver, found = watched()
     for name in "abc":
         await driver.put(f"x/{name}", b"")
     assert [each.key async for each in driver.list_objects("x")] == ["x/a", "x/b", "x/c"]
@@ -135,14 +137,14 @@ async def test_a_list_that_fails() -> None:
             raise Unavailable("x")
             yield
 
-    driver, found = timed(Broken())
+    driver, found = watched(Broken())
     with pytest.raises(Unavailable):
         _ = [each async for each in driver.list_objects("x")]
     assert actions(found(), "List", "failed") == 1
 
 
 async def test_what_waits_for_a_client_is_counted_and_not_timed() -> None:
-    driver, found = timed()
+    driver, found = watched()
     stage = await driver.begin("s")
     await driver.append(stage, 0, in_pieces(b"12345"))
     with pytest.raises(OffsetMismatch):
@@ -160,7 +162,7 @@ async def test_a_call_that_is_cancelled() -> None:
             await never.wait()
             return 0.0
 
-    driver, found = timed(Hanging())
+    driver, found = watched(Hanging())
     call = asyncio.create_task(driver.now())
     await asyncio.sleep(0)
     call.cancel()
@@ -170,9 +172,10 @@ async def test_a_call_that_is_cancelled() -> None:
 
 
 def test_faults_are_there_before_the_first() -> None:
-    driver, found = timed()
-    driver.expect()
-    seen = found()
+    numbers = Numbers()
+    numbers.enter(0)
+    Actions(numbers, "inmemory").expect()
+    seen = samples(numbers)
     assert actions(seen, "Append", "full") == actions(seen, "Reader", "failed") == 0
 
 
@@ -182,9 +185,14 @@ async def test_requests_of_the_driver_to_its_store() -> None:
             self.seen = seen
 
     inner = Watched()
-    _, found = timed(inner)
+    _, found = watched(inner)
     inner.seen("GetObject", 200, 0.004)
     inner.seen("GetObject", 503, 0.2)
     seen = found()
     assert value(seen, "registry_storage_calls_total", driver="inmemory", call="GetObject", code="503") == 1
     assert value(seen, "registry_storage_call_seconds_count", driver="inmemory", call="GetObject") == 2
+
+
+@pytest.mark.parametrize(("name", "label"), [("s3", "s3aws"), ("filesystem", "filesystem"), ("my.driver", "my.driver")])
+def test_what_distribution_calls_a_driver(name: str, label: str) -> None:
+    assert label_of(name) == label
