@@ -1,21 +1,18 @@
 """What commands on a store share: which stores they refuse, and how they write numbers."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from registry.commands.refusal import Refusal
 from registry.config import Config
+from registry.proxy.directory import directory_of
+from storage.names import RepositoryName
 
 
 def check_store(config: Config, command: str, status: int = 1) -> None:
     """Raises Refusal where there is nothing to work on, or where the command would do harm."""
     if config.storage.driver == "inmemory":
         raise Refusal(f"{command}: the inmemory storage lives inside the serving process, and goes with it", status)
-    if config.proxy.remoteurl:
-        raise Refusal(
-            f"{command}: this is a pull-through cache (proxy.remoteurl): it lacks what nobody has asked for, by design,"
-            " and evicts by itself; run the command with the configuration of a registry that is pushed to",
-            status,
-        )
     if config.storage.driver == "filesystem":
         root = Path(str(config.storage.parameters["rootdirectory"]))
         if not root.is_dir():
@@ -24,6 +21,12 @@ def check_store(config: Config, command: str, status: int = 1) -> None:
                 " the registry uses, and mount it",
                 status,
             )
+
+
+def is_cached(config: Config) -> Callable[[RepositoryName], bool]:
+    """Is what lies in the store under a name a cache of an upstream?"""
+    directory = directory_of(config.proxy, config.upstreams, config.hosted)
+    return lambda name: directory is not None and directory.cached(name) is not None
 
 
 def bytes_text(size: int) -> str:

@@ -7,9 +7,11 @@ import asyncio
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 
-from registry.commands.common import bytes_text, check_store, counted
+from registry.commands.common import bytes_text, check_store, counted, is_cached
 from registry.commands.progress import Progress
 from registry.commands.refusal import Refusal
 from registry.config import Config
@@ -18,8 +20,9 @@ from storage.content import ContentStore
 from storage.digest import Digest
 from storage.doctor.examine import Examined, Examiner
 from storage.doctor.explain import Explained, Use, explain
-from storage.doctor.findings import FIXES, Finding
+from storage.doctor.findings import Finding
 from storage.errors import DigestInvalid, StorageError
+from storage.names import RepositoryName
 
 COULD_NOT_LOOK = 2
 
@@ -34,7 +37,8 @@ def run(config: Config, options: Namespace) -> int:
     progress = Progress()
     try:
         if digest is not None:
-            return _tell(asyncio.run(_explain(config, digest, progress)), as_json=options.json)
+            found = asyncio.run(_explain(config, digest, progress))
+            return _tell(found, is_cached(config), as_json=options.json)
         examined = asyncio.run(_examine(config, options, progress))
     except StorageError as exc:
         raise Refusal(f"doctor could not look at everything: {exc}", COULD_NOT_LOOK) from exc
@@ -58,6 +62,7 @@ async def _examine(config: Config, options: Namespace, progress: Progress) -> Ex
             content,
             manifest_rules(config),
             idle=purging.age if purging.enabled else None,
+            caches=is_cached(config),
             deep=options.deep,
             watcher=progress,
         )
@@ -85,6 +90,9 @@ def _text(examined: Examined, *, fix: bool) -> str:
     for finding in examined.findings:
         place = f"{finding.repository}: " if finding.repository else ""
         lines.append(f"{place}{finding.kind}: {finding.what}")
+        if finding.images:
+            more = f" and {finding.more} more" if finding.more else ""
+            lines.append(f"  spoils {', '.join(map(str, finding.images))}{more}")
         lines.append(f"  {_outcome(finding, fix=fix)}")
     looked = (
         f"{counted(examined.repositories, 'repository', 'repositories')}, {counted(examined.manifests, 'manifest')}"
@@ -101,9 +109,9 @@ def _text(examined: Examined, *, fix: bool) -> str:
 
 def _outcome(finding: Finding, *, fix: bool) -> str:
     if finding.fixed:
-        return f"repaired: --fix {FIXES[finding.kind]}"
-    if finding.repair is not None and not fix:
-        return f"--fix {FIXES[finding.kind]}; or {finding.advice}"
+        return f"repaired: --fix {finding.fix}"
+    if finding.fix is not None and not fix:
+        return f"--fix {finding.fix}; or {finding.advice}" if not finding.cached else f"--fix {finding.fix}"
     return f"to do: {finding.advice}"
 
 
@@ -115,8 +123,11 @@ def _document(examined: Examined) -> str:
             "digest": finding.digest,
             "what": finding.what,
             "advice": finding.advice,
-            "fix": FIXES[finding.kind] if finding.repair is not None else None,
+            "fix": finding.fix,
             "fixed": finding.fixed,
+            "cached": finding.cached,
+            "images": [asdict(image) for image in finding.images],
+            "more_images": finding.more,
         }
         for finding in examined.findings
     ]
@@ -134,16 +145,18 @@ def _document(examined: Examined) -> str:
 # Who needs it
 
 
-def _tell(found: Explained, *, as_json: bool) -> int:
-    """1 where somebody needs what is not there."""
+def _tell(found: Explained, cached: Callable[[RepositoryName], bool], *, as_json: bool) -> int:
+    """1 where somebody needs what is not there, and no upstream has it."""
+    broken = found.info is None and any(use.keeps and not cached(use.repository) for use in found.uses)
     if as_json:
         uses = [{"repository": u.repository, "how": u.how, "by": u.by, "keeps": u.keeps} for u in found.uses]
         size = found.info.size if found.info else None
         document = {"digest": str(found.digest), "size": size, "kept": found.is_kept, "uses": uses}
         _write(json.dumps(document, indent=2) + "\n")
     else:
-        _write("\n".join([_presence(found), *(f"  {_sentence(use)}" for use in found.uses), _verdict(found), ""]))
-    return 1 if found.info is None and found.is_kept else 0
+        lines = [_presence(found), *(f"  {_sentence(use)}" for use in found.uses), _verdict(found, broken=broken)]
+        _write("\n".join([*filter(None, lines), ""]))
+    return 1 if broken else 0
 
 
 def _presence(found: Explained) -> str:
@@ -163,10 +176,14 @@ def _sentence(use: Use) -> str:
     }[use.how]
 
 
-def _verdict(found: Explained) -> str:
+def _verdict(found: Explained, *, broken: bool) -> str:
+    if found.info is None:
+        if broken:
+            return "what needs it is broken: push it again"
+        return "it is not cached: the next pull fetches it" if found.is_kept else "nothing needs it"
     if found.is_kept:
-        return "garbage-collect keeps it" if found.info else "what needs it is broken: push it again"
-    return "nothing needs it: garbage-collect removes it once it is older than the grace" if found.info else ""
+        return "garbage-collect keeps it"
+    return "nothing needs it: garbage-collect removes it once it is older than the grace (garbage.grace)"
 
 
 def _write(text: str) -> None:

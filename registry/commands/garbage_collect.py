@@ -38,6 +38,12 @@ class Report(Progress):
 def run(config: Config, options: Namespace) -> int:
     """Raises Refusal."""
     check_store(config, "garbage-collect")
+    if config.proxy.remoteurl:
+        raise Refusal(
+            "garbage-collect: this is a pull-through cache (proxy.remoteurl): nothing is pushed to it, and what nobody"
+            " pulls leaves it by itself; set cache.size or cache.age to bound it, and run the command with the"
+            " configuration of a registry that is pushed to"
+        )
     grace = _grace(config, options.grace)
     purging = config.storage.maintenance.uploadpurging
     chosen = Options(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registry.config.upstreams import HUB_NAMES, UpstreamConfig
+from registry.config.upstreams import HUB_NAMES, ProxyConfig, UpstreamConfig, from_proxy
 from registry.proxy.patterns import matches, parse_patterns
 from storage.errors import RepositoryUnknown
 from storage.names import RepositoryName, parse_name
@@ -77,6 +77,13 @@ class Directory:
             name = RepositoryName(f"library/{name}")
         local = name if self._mirror else parse_name(f"{self._folders[number]}/{name}")
         return Place(number, name, local)
+
+
+def directory_of(proxy: ProxyConfig, upstreams: Sequence[UpstreamConfig], hosted: Sequence[str]) -> Directory | None:
+    """None: all is hosted here."""
+    if proxy.remoteurl:
+        return Directory((from_proxy(proxy),), hosted, mirror=True)
+    return Directory(upstreams, hosted) if upstreams else None
 
 
 def folder_of(upstream: UpstreamConfig) -> str:

@@ -7,7 +7,7 @@ from registry.config.model import CacheConfig, CacheRangesConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig, from_proxy
 from registry.debug import Debug
 from registry.errors import Denied
-from registry.proxy.directory import Directory
+from registry.proxy.directory import Directory, directory_of
 from registry.proxy.eviction import Bounds, Evictor
 from registry.proxy.fetches import Fetches
 from registry.proxy.freshness import Freshness
@@ -80,13 +80,10 @@ class Mirrors:
         folder: str | None = None,
     ) -> "Mirrors | None":
         """None: all is hosted here."""
-        if proxy.remoteurl:
-            configs: Sequence[UpstreamConfig] = (from_proxy(proxy),)
-        else:
-            configs = upstreams
-        if not configs:
+        directory = directory_of(proxy, upstreams, hosted)
+        if directory is None:
             return None
-        directory = Directory(configs, hosted, mirror=bool(proxy.remoteurl))
+        configs = (from_proxy(proxy),) if proxy.remoteurl else upstreams
         bounds = Bounds.of(cache, proxy, driver)
         waits = cache.followers == "wait"
         return cls(

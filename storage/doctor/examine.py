@@ -1,4 +1,7 @@
-"""Examine a whole store, and repair it: blobs, then repository by repository, then uploads; with `deep` every byte.
+"""Examine a whole store, and repair it: blobs, with `deep` every byte, then repository by repository, then uploads.
+
+A cache lacks what nobody has asked for: images of an index, layers that were not fetched yet, or that were evicted.
+That is no damage, and what is damaged goes, unless a repository that is pushed to has it as well.
 
 Memory: 17 bytes for each blob, what one repository takes (repository.py), and the findings. `deep` reads as many blobs
 side by side as there are cores, a piece at a time.
@@ -6,6 +9,7 @@ side by side as there are cores, a piece at a time.
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,8 +22,9 @@ from storage.doctor.repository import RepositoryDoctor, count
 from storage.driver import ObjectInfo, Unfinished
 from storage.errors import ObjectNotFound, Unavailable
 from storage.garbage.links import blobs, digest_of_data, repository_names
-from storage.garbage.table import BlobTable
+from storage.garbage.table import HELD, NEEDED, BlobTable
 from storage.garbage.watch import Watcher
+from storage.names import RepositoryName
 from storage.parallel import for_each
 from storage.purge import last_change, unfinished
 from storage.rules import ManifestRules
@@ -53,7 +58,7 @@ class Examined:
 
 
 class Examiner:
-    """idle: seconds after which an upload is abandoned; None: never."""
+    """idle: seconds after which an upload is abandoned; None: never.   caches: is a repository a cache of another's?"""
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Examiner:
         rules: ManifestRules,
         *,
         idle: float | None,
+        caches: Callable[[RepositoryName], bool] = lambda name: False,
         deep: bool = False,
         watcher: Watcher | None = None,
     ) -> None:
@@ -68,36 +74,43 @@ class Examiner:
         self._driver = content.driver
         self._rules = rules
         self._idle = idle
+        self._caches = caches
         self._deep = deep
         self._watch = watcher or Watcher()
         self._repairs = Repairs(self._driver)
+        self._table = BlobTable(with_sizes=True)
+        self._damaged: dict[Digest, Finding] = {}
         self.done = Examined()
 
     async def examine(self) -> Examined:
         """Raises Unavailable."""
-        table, now = BlobTable(with_sizes=True), await self._driver.now()
-        await self._blobs(table)
+        now = await self._driver.now()
+        await self._blobs()
+        if self._deep:
+            self._watch.phase("reading blobs", total=self.done.blobs)
+            await for_each(blobs(self._driver), self._read, width=os.cpu_count() or 1)
         names = await repository_names(self._driver)
         self._watch.phase("examining repositories", total=len(names))
         for name in names:
             doctor = RepositoryDoctor(
                 name,
                 self._driver,
-                table,
+                self._table,
                 self._rules,
                 now=now,
                 deep=self._deep,
+                cached=self._caches(name),
+                damaged=self._damaged,
                 report=self.done.findings.append,
             )
             await doctor.examine()
             self.done.repositories += 1
             self.done.manifests += doctor.manifests
             self._watch.step()
+        for digest, finding in self._damaged.items():
+            finding.cached = self._is_cached(digest)
         if self._idle is not None:
             await self._uploads(now - self._idle)
-        if self._deep:
-            self._watch.phase("reading blobs", total=self.done.blobs)
-            await for_each(blobs(self._driver), self._read, width=os.cpu_count() or 1)
         return self.done
 
     async def repair(self) -> None:
@@ -111,7 +124,7 @@ class Examiner:
                 finding.fixed = await finding.repair()
             self._watch.step()
 
-    async def _blobs(self, table: BlobTable) -> None:
+    async def _blobs(self) -> None:
         self._watch.phase("listing blobs")
         async for info in self._driver.list_objects(layout.BLOBS):
             digest = digest_of_data(info.key)
@@ -119,15 +132,26 @@ class Examiner:
                 if info.key.endswith("/data"):
                     self.done.findings.append(Finding(Kind.BLOB_STRAY, f"{info.key} is no blob of the layout"))
                 continue
-            table.add(digest, info.size)
+            self._table.add(digest, info.size)
             self.done.blobs += 1
             if info.size == 0 and digest != Digest.of(b"", digest.algorithm):
                 self._aside(Kind.BLOB_EMPTY, f"blob {digest} is empty", digest, info)
             self._watch.step()
 
     def _aside(self, kind: Kind, what: str, digest: Digest, info: ObjectInfo) -> None:
-        repair = partial(self._repairs.set_aside, info, digest)
-        self.done.findings.append(Finding(kind, what, digest=str(digest), repair=repair))
+        finding = Finding(kind, what, digest=str(digest), repair=partial(self._clear, digest, info))
+        self._damaged[digest] = finding
+        self.done.findings.append(finding)
+
+    async def _clear(self, digest: Digest, info: ObjectInfo) -> bool:
+        if self._is_cached(digest):
+            return await self._repairs.drop(info)
+        return await self._repairs.set_aside(info, digest)
+
+    def _is_cached(self, digest: Digest) -> bool:
+        """Has a cache got it, and nobody else?"""
+        place = self._table.find(digest)
+        return place is not None and self._table.is_marked(place, NEEDED) and not self._table.is_marked(place, HELD)
 
     async def _read(self, item: tuple[Digest, ObjectInfo]) -> None:
         digest, info = item

@@ -25,7 +25,7 @@ class Use:
     by: the tag, or the digest of the manifest that names it. keeps: does garbage-collect keep it for that?
     """
 
-    repository: str
+    repository: RepositoryName
     how: str
     by: str
     keeps: bool

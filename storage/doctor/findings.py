@@ -2,9 +2,10 @@
 
 A fix never takes away what anybody can pull, nor bytes that somebody might want: damaged ones are set aside, under
 `_moorage/damaged/`, so that a push stores them anew. What has no such fix is reported with what to do.
+What is broken in a cache is dropped: the next pull fetches it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -45,6 +46,22 @@ FIXES = {
 }
 """What --fix does."""
 
+_FETCHED = "and the next pull fetches it"
+
+CACHE_FIXES = FIXES | {
+    Kind.BLOB_EMPTY: f"drops it, {_FETCHED}",
+    Kind.BLOB_DAMAGED: f"drops it, {_FETCHED}",
+    Kind.MANIFEST_MISSING: f"removes the revision, {_FETCHED}",
+    Kind.MANIFEST_DAMAGED: f"drops it, {_FETCHED}",
+    Kind.PART_SIZE: f"drops the blob, {_FETCHED}",
+    Kind.TAG_DAMAGED: f"points it at the one manifest that it has ever named, else removes it, {_FETCHED}",
+    Kind.TAG_NOTHING: f"removes the tag, {_FETCHED}",
+    Kind.TAG_UNVOUCHED: f"removes the tag, {_FETCHED}",
+}
+"""The same for what a cache alone has."""
+
+CACHE_ADVICE = "let --fix mend it: what it drops, the next pull fetches"
+
 ADVICE = {
     Kind.BLOB_EMPTY: "push an image again that has it",
     Kind.BLOB_DAMAGED: "push an image again that has it",
@@ -70,9 +87,34 @@ Repair = Callable[[], Awaitable[bool]]
 """Returns whether it is repaired; not if somebody has changed it since it was found."""
 
 
+IMAGES = 3
+"""That a finding names. A base layer may have thousands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What people know a broken thing by. tag: "" where none leads to it; then manifest is the broken one.
+
+    manifest: what the tag names.   through: "" or what that is to the broken manifest: its "index", or its "subject".
+    """
+
+    repository: str
+    manifest: str
+    tag: str = ""
+    through: str = ""
+
+    def __str__(self) -> str:
+        if not self.tag:
+            return f"{self.repository}@{self.manifest}"
+        return f"{self.repository}:{self.tag}" + (f" (its {self.through} {self.manifest})" if self.through else "")
+
+
 @dataclass(slots=True)
 class Finding:
-    """what: one line, without the repository. repair: None where nothing can be done here."""
+    """what: one line, without the repository. repair: None where nothing can be done here.
+
+    images: the first of those that it spoils.   more: how many there are besides.   cached: a cache alone has it.
+    """
 
     kind: Kind
     what: str
@@ -80,7 +122,22 @@ class Finding:
     digest: str = ""
     repair: Repair | None = field(default=None, repr=False, compare=False)
     fixed: bool = False
+    images: list[Image] = field(default_factory=list, compare=False)
+    more: int = 0
+    cached: bool = False
 
     @property
     def advice(self) -> str:
-        return ADVICE[self.kind]
+        return CACHE_ADVICE if self.cached and self.repair is not None else ADVICE[self.kind]
+
+    @property
+    def fix(self) -> str | None:
+        """What --fix does; None: nothing."""
+        if self.repair is None:
+            return None
+        return CACHE_FIXES[self.kind] if self.cached else FIXES[self.kind]
+
+    def concerns(self, images: Sequence[Image]) -> None:
+        room = IMAGES - len(self.images)
+        self.images += images[:room]
+        self.more += len(images[room:])

@@ -4,6 +4,7 @@ from storage import layout
 from storage.digest import Digest
 from storage.driver import ObjectInfo, StorageDriver
 from storage.errors import ObjectNotFound, PreconditionFailed
+from storage.garbage.removal import is_as_listed
 from storage.links import write_link
 
 DAMAGED = f"{layout.ROOT}/_moorage/damaged"
@@ -24,7 +25,7 @@ class Repairs:
 
     async def remove_dangling(self, info: ObjectInfo, target: Digest) -> bool:
         """If what it names is still not there."""
-        return not await self.exists(layout.blob_data(target)) and await self.remove(info)
+        return await self.remove_unless(info, layout.blob_data(target))
 
     async def remove_tree(self, prefix: str, unless: str) -> bool:
         """If there is still no object `unless`."""
@@ -56,6 +57,17 @@ class Repairs:
             await self._driver.move(info.key, f"{DAMAGED}/{digest.algorithm}/{digest.hex}", info.size)
         except ObjectNotFound:
             return False
+        return True
+
+    async def remove_unless(self, info: ObjectInfo, key: str) -> bool:
+        """If there is still no object `key`."""
+        return not await self.exists(key) and await self.remove(info)
+
+    async def drop(self, *found: ObjectInfo) -> bool:
+        """Of a cache: all of these in turn, unless one is no longer as it was. Another repair may have been first."""
+        for info in found:
+            if await self.exists(info.key) and not (await is_as_listed(self._driver, info) and await self.remove(info)):
+                return False
         return True
 
     async def exists(self, key: str) -> bool:

@@ -166,15 +166,25 @@ def test_where_there_is_nothing_to_work_on(
     assert said in err
 
 
-@pytest.mark.parametrize("command", ["garbage-collect", "doctor"])
 def test_a_cache_is_known_by_its_upstream(
-    config: str, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cache lacks what nobody has asked for: that is no damage, and nothing of it is garbage."""
     on_shelf(config, filled)
     monkeypatch.setenv("REGISTRY_PROXY_REMOTEURL", "https://upstream.invalid")
-    assert cli.main([command, config]) == (2 if command == "doctor" else 1)
-    assert "this is a pull-through cache (proxy.remoteurl)" in capsys.readouterr().err
+    kept = Digest.of(b"kept")
+    (Path(config).parent / "data" / layout.blob_data(kept)).unlink()
+    assert cli.main(["garbage-collect", config]) == 1
+    err = capsys.readouterr().err
+    assert "this is a pull-through cache (proxy.remoteurl)" in err
+    assert "cache.size" in err
+    assert cli.main(["doctor", config]) == 0
+    assert "no damage found" in capsys.readouterr().out
+    assert cli.main(["doctor", "--explain", str(kept), config]) == 0
+    assert "it is not cached: the next pull fetches it\n" in capsys.readouterr().out
+    monkeypatch.delenv("REGISTRY_PROXY_REMOTEURL")
+    assert cli.main(["doctor", config]) == 1
+    assert f"sha256:{kept.hex}, which is not in the store\n  spoils a:t\n" in capsys.readouterr().out
 
 
 # doctor
@@ -187,7 +197,10 @@ def test_doctor_finds_repairs_and_says_so(config: str, capsys: pytest.CaptureFix
     link = Path(config).parent / "data" / layout.layer_link(A, Digest.of(b"kept"))
     link.write_bytes(b"")
     assert cli.main(["doctor", config]) == 1
-    assert f"a: damaged link: the link of blob {Digest.of(b'kept')} is damaged\n  --fix " in capsys.readouterr().out
+    assert (
+        f"a: damaged link: the link of blob {Digest.of(b'kept')} is damaged\n  spoils a:t\n  --fix "
+        in capsys.readouterr().out
+    )
     assert cli.main(["doctor", "--fix", config]) == 0
     out = capsys.readouterr().out
     assert "  repaired: --fix writes it again" in out
@@ -207,6 +220,9 @@ def test_doctor_deep_as_json(config: str, capsys: pytest.CaptureFixture[str]) ->
     assert [(each["kind"], each["digest"], each["fixed"]) for each in found["findings"]] == [
         ("damaged blob", str(Digest.of(b"kept")), False)
     ]
+    (spoiled,) = found["findings"][0]["images"]
+    assert (spoiled["repository"], spoiled["tag"], spoiled["through"]) == ("a", "t", "")
+    assert (found["findings"][0]["more_images"], found["findings"][0]["cached"]) == (0, False)
 
 
 def test_doctor_explains(config: str, capsys: pytest.CaptureFixture[str]) -> None:
