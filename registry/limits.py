@@ -19,6 +19,8 @@ class Limits:
     keep_alive: float = 120.0
     """An idle connection. Longer than the other side's (Go clients 90 s, nginx 60 s), or it races our close."""
     max_connections: int = 4000
+    reserve: int = 16
+    """Connections above these that may ask whether the process lives; who asks for something else is refused."""
     max_head: int = 64 << 10
     """Request line and header fields; also chunk headers and trailers, which are as free of charge to send."""
     max_fields: int = 100

@@ -50,6 +50,10 @@ FIELD_FRAMING = 4
 """Colon, space and line end of a header field."""
 
 
+LIVE = "/livez"
+"""What is answered to connections above the limit as well, or an orchestrator kills a registry for being in demand."""
+
+
 class Phase(enum.Enum):
     HEAD = "a head has begun, or is the first one of the connection"
     BODY = "the newest request's body is not complete"
@@ -85,7 +89,7 @@ class RegistryProtocol(HttpToolsProtocol):
         self.overhead = 0  # bytes received that are neither body nor the usual framing of one
         self.head_size = 0
         self.replaying = False
-        self.ending = False
+        self.ending = self.surplus = False
 
     # The connection.
 
@@ -100,9 +104,12 @@ class RegistryProtocol(HttpToolsProtocol):
         )
         self.since = self.loop.time()
         self.watch.add(self)
-        if len(self.connections) > self.limits.max_connections:
+        above = len(self.connections) - self.limits.max_connections
+        self.surplus = above > 0
+        if above > self.limits.reserve:
             # No lingering here: a descriptor that waits is what there are too many of.
             self.phase = Phase.DEAF
+            self.watch.refuse(self.limits.max_connections)
             self.outlet.write(refusals.TOO_MANY_CONNECTIONS.response(self.server_state.default_headers))
             self.transport.close()
 
@@ -282,6 +289,11 @@ class RegistryProtocol(HttpToolsProtocol):
         self.overhead -= self.head_size + len(self.url) + FIELD_FRAMING * len(self.headers) + HEAD_FRAMING
         self.scope["method"], self.scope["http_version"] = method.decode("ascii"), version
         self.scope["raw_path"], self.scope["path"], self.scope["query_string"] = self.split_target()
+        if self.surplus:
+            self.ending = True
+            if not self.scope["path"].endswith(LIVE):
+                self.watch.refuse(self.limits.max_connections)
+                raise Refused(refusals.TOO_MANY_CONNECTIONS)
         self.scope["extensions"] = {ZERO_COPY_SEND: {}}
         cycle = RegistryCycle(
             self,

@@ -5,9 +5,16 @@ few seconds. Waiting for *us* never counts against a client.
 """
 
 import asyncio
+import logging
+import math
 from typing import Protocol
 
 from registry.limits import Limits
+
+log = logging.getLogger(__name__)
+
+_SAID_EACH = 60.0
+"""Seconds; who is refused comes back every second."""
 
 
 class Meter:
@@ -41,14 +48,15 @@ class Watched(Protocol):
 class Watch:
     """The open connections of a server.
 
-    accepted: how many there have been.
+    accepted: how many there have been.   refused: those above the limit since the log last said so.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
         self.loop, self.interval = loop, interval
         self.connections: set[Watched] = set()
         self.timer: asyncio.TimerHandle | None = None
-        self.accepted = 0
+        self.accepted = self.refused = 0
+        self._said = -math.inf
         self._received = self._sent = 0  # of connections that are closed
         self.empty = asyncio.Event()
         self.empty.set()
@@ -67,6 +75,18 @@ class Watch:
         self._sent += sent
         if not self.connections:
             self.empty.set()
+
+    def refuse(self, limit: int) -> None:
+        """Count a connection above the limit, and say so now and then."""
+        self.refused += 1
+        if self.loop.time() - self._said >= _SAID_EACH:
+            self._said = self.loop.time()
+            log.warning(
+                "too many connections: %d refused, as %d are open; raise limits.maxconnections, or add workers",
+                self.refused,
+                limit,
+            )
+            self.refused = 0
 
     def traffic(self) -> tuple[int, int]:
         """Bytes of all connections that there have been: received, sent."""

@@ -841,6 +841,7 @@ def test_connections_above_the_limit(serve: Serve) -> None:
                 client.send(request())
                 assert client.response().status == 200
             with served.connect() as above:
+                above.send(request())
                 response = above.response()
                 assert (response.status, error_of(response)) == (503, "UNAVAILABLE")
                 assert response.headers["retry-after"] == "1"
@@ -849,6 +850,26 @@ def test_connections_above_the_limit(serve: Serve) -> None:
             assert a.response().status == 200
         wait_until(lambda: open_connections(served) == 0)
         assert served.alive()
+
+
+def test_a_registry_in_demand_lives(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A liveness probe is answered above the limit; the others hear no, at once if they are many. The log says so."""
+    with serve(Limits(max_connections=1, reserve=1)) as served, served.connect() as first:
+        first.send(request())
+        assert first.response().status == 200
+        for path in ("/livez", "/registry/livez"):
+            with served.connect() as probe:
+                probe.send(request("GET", path))
+                response = probe.response()
+                assert (response.status, response.headers["connection"]) == (200, "close")
+                assert probe.rest() == b""
+            wait_until(lambda: open_connections(served) == 1)
+        with served.connect() as waiting, served.connect() as above:
+            assert above.response().status == 503
+            waiting.send(request("GET", "/readyz"))
+            assert waiting.response().status == 503
+    (said,) = [record.getMessage() for record in caplog.records if "too many connections" in record.getMessage()]
+    assert said.startswith("too many connections: 1 refused, as 1 are open; raise limits.maxconnections")
 
 
 @pytest.mark.slow
