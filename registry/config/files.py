@@ -52,7 +52,12 @@ def _readable(setting: str, path: str, origin: str, advice: str) -> None:
 
 def _htpasswd(path: str, origin: str) -> None:
     """distribution makes a missing file with a random password in its log; a typing error should not do that."""
-    advice = f"make it with `htpasswd -Bc {path} USER` (Debian: apache2-utils)"
+    file = (
+        f"{path}/htpasswd" if os.path.isdir(path) else path
+    )  # as the configuration of Debian's docker-registry has it
+    advice = f"make it with `htpasswd -Bc {file} USER` (Debian: apache2-utils)"
+    if file != path:
+        advice += f" and name {file}"
     _readable("auth.htpasswd.path", path, origin, advice)
 
 

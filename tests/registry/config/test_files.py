@@ -100,6 +100,15 @@ def test_a_missing_htpasswd_file_says_how_to_make_it(tmp_path: Path) -> None:
         "(Debian: apache2-utils) (REGISTRY_AUTH_HTPASSWD_PATH)"
     )
     assert not path.exists()
+
+
+def test_a_folder_in_place_of_the_htpasswd_file(tmp_path: Path) -> None:
+    """As the configuration of Debian's docker-registry has it."""
+    file = tmp_path / "htpasswd"
+    assert problem(REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path)) == (
+        f"auth.htpasswd.path: cannot read {tmp_path}: Is a directory; make it with `htpasswd -Bc {file} USER` "
+        f"(Debian: apache2-utils) and name {file} (REGISTRY_AUTH_HTPASSWD_PATH)"
+    )
     assert "Is a directory" in problem(REGISTRY_AUTH_HTPASSWD_PATH=str(tmp_path))
 
 
