@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -12,7 +12,12 @@ from starlette.types import Receive, Scope, Send
 from registry.app import create_app
 from registry.config import Config, ConfigError, StorageConfig
 from registry.spans import NONE, asking, begin_span
+from registry.spans import Span as RegistrySpan
 from registry.tracing import tracing
+from registry.watched_driver import WatchedDriver
+from storage.driver import CallSeen, ObjectInfo
+from storage.drivers.memory import MemoryDriver
+from storage.errors import ObjectNotFound, Unavailable
 from tests.collector import Collector, attributes, collecting, running
 
 IN_MEMORY = StorageConfig(driver="inmemory", parameters={})
@@ -123,9 +128,8 @@ async def test_a_push_and_what_it_causes_in_the_store(collector: Collector) -> N
     assert looked.status.code == Status.STATUS_CODE_UNSET
 
 
-@pytest.mark.slow
-async def test_an_error_that_passes_says_nothing_of_itself(collector: Collector) -> None:
-    """What it says, and what its cause says, may be a signed URL."""
+async def trace(collector: Collector, work: Callable[[], Awaitable[None]], times: int = 1) -> None:
+    """Requests that are nothing but this work."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -133,14 +137,99 @@ async def test_an_error_that_passes_says_nothing_of_itself(collector: Collector)
                 await receive()
                 await send({"type": f"lifespan.{event}.complete"})
             return
-        with asking("GET", "https://store.example/blob?X-Amz-Signature=s3cret"):
-            raise OSError("https://store.example/blob?X-Amz-Signature=s3cret")
+        await work()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
 
     wrap = tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
     assert wrap is not None
     async with running(wrap(app)) as api:
-        with pytest.raises(OSError, match="s3cret"):
+        for _ in range(times):
             await api.get("/v2/")
+
+
+@pytest.mark.slow
+async def test_faults_of_a_store_are_errors_and_what_is_missing_is_none(collector: Collector) -> None:
+    class Failing(MemoryDriver):
+        def watch_calls(self, seen: CallSeen) -> None:
+            self.seen = seen
+
+        async def head(self, key: str) -> ObjectInfo:
+            self.seen("HeadObject", 503, 0.5)
+            self.seen("HeadObject", 404, 0.001)
+            raise Unavailable("https://store.example?X-Amz-Signature=s3cret")
+
+    driver = WatchedDriver(Failing(), "s3aws", None, traced=True)
+
+    async def work() -> None:
+        with pytest.raises(ObjectNotFound):
+            await driver.read("a/b")
+        with pytest.raises(Unavailable):
+            await driver.head("a/b")
+        assert [each async for each in driver.list_objects("a")] == []
+
+    await trace(collector, work)
+    read, head = collector.one("GetContent"), collector.one("Stat")
+    assert (attributes(read)[f"{STORAGE}outcome"], read.status.code) == ("missing", Status.STATUS_CODE_UNSET)
+    assert (attributes(head)["error.type"], head.status.code) == ("failed", Status.STATUS_CODE_ERROR)
+    first, second = collector.below(head)
+    assert (attributes(first)["error.type"], first.status.code) == ("503", Status.STATUS_CODE_ERROR)
+    assert first.end_time_unix_nano - first.start_time_unix_nano >= 0.5e9
+    assert second.status.code == Status.STATUS_CODE_UNSET
+    assert attributes(collector.one("List"))[f"{STORAGE}path"] == "/a"
+    assert "s3cret" not in str(collector.spans)
+
+
+@pytest.mark.slow
+async def test_no_link_stands_twice(collector: Collector) -> None:
+    shared: list[RegistrySpan] = []
+
+    async def work() -> None:
+        if not shared:
+            shared.append(begin_span("fetch", {}))
+        for _ in range(2):
+            shared[0].wait()
+
+    await trace(collector, work, 4)
+    shared[0].end()
+    shared[0].end()  # once more is nothing
+    shared[0].wait()
+    first, *others = collector.all("GET")
+    assert not first.links
+    assert [len(span.links) for span in others] == [1, 1, 1]
+    assert {span.links[0].span_id for span in others} == {others[0].links[0].span_id}
+
+
+@pytest.mark.slow
+async def test_an_upstream_that_fails_is_an_error(collector: Collector) -> None:
+    async def work() -> None:
+        with asking("GET", "https://user:s3cret@hub.example:444/v2/?scope=s3cret#s3cret") as answered:
+            answered(503)
+
+    await trace(collector, work)
+    span = collector.one("GET hub.example")
+    assert attributes(span) == {
+        "http.request.method": "GET",
+        "server.address": "hub.example",
+        "server.port": 444,
+        "url.path": "/v2/",
+        "url.scheme": "https",
+        "http.response.status_code": 503,
+        "error.type": "503",
+    }
+    assert "s3cret" not in str(collector.spans)
+
+
+@pytest.mark.slow
+async def test_an_error_that_passes_says_nothing_of_itself(collector: Collector) -> None:
+    """What it says, and what its cause says, may be a signed URL."""
+
+    async def work() -> None:
+        with asking("GET", "https://store.example/blob?X-Amz-Signature=s3cret"):
+            raise OSError("https://store.example/blob?X-Amz-Signature=s3cret")
+
+    with pytest.raises(OSError, match="s3cret"):
+        await trace(collector, work)
     request = collector.one("GET")
     (asked,) = collector.below(request)
     assert (asked.name, asked.kind) == ("GET store.example", Span.SPAN_KIND_CLIENT)
@@ -151,6 +240,11 @@ async def test_an_error_that_passes_says_nothing_of_itself(collector: Collector)
     assert "s3cret" not in str(collector.spans)
 
 
-async def test_what_is_no_url_is_for_whoever_sends_it() -> None:
-    with asking("GET", "http://[::1"):
-        pass
+@pytest.mark.slow
+async def test_what_is_no_url_is_for_whoever_sends_it(collector: Collector) -> None:
+    async def work() -> None:
+        with asking("GET", "http://[::1"):
+            pass
+
+    await trace(collector, work)
+    assert len(collector.below(collector.all("GET")[0])) == 1
