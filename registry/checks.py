@@ -29,7 +29,8 @@ def health_of(config: Config, reach: Callable[[], Awaitable[None]], store: Stora
         threshold=checks.storagedriver.threshold,
     )
     presence = images = None
-    if driver == "filesystem":
+    is_cache = bool(config.proxy.remoteurl or config.upstreams)  # which goes on without its store
+    if driver == "filesystem" and not is_cache:
         name = "storage.filesystem.rootdirectory"
         presence = Check(name, name, store.check_present, interval=_PRESENCE, threshold=1)
         if config.storage.maintenance.readonly.enabled:

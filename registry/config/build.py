@@ -181,7 +181,7 @@ class Builder:
             raise ConfigError(
                 path, f"is not a setting, and may be meant to protect{hint or f'; there are: {known}'}", origin
             )
-        if near and status.must_hold(near) and not (is_variable and "." not in path) and not path.startswith("x-"):
+        if near and status.must_hold(near) and _is_meant(path, near, in_file=not is_variable):
             raise ConfigError(path, f"is not a setting, and may be meant to choose what is served{hint}", origin)
         self.warnings.append(f"{path} is not a setting, and has no effect{hint} ({origin})")
 
@@ -195,6 +195,13 @@ _DEFAULT = _Default()
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def _is_meant(path: str, near: str, *, in_file: bool) -> bool:
+    """Is the near key more than one of a like name elsewhere? `x-...` holds anchors; other software has variables."""
+    if "." not in path:
+        return in_file and not path.startswith("x-")
+    return near.startswith(f"{path.partition('.')[0]}.")
 
 
 def _known() -> list[str]:

@@ -17,6 +17,7 @@ from registry.config.model import (
     StorageConfig,
     TCPCheckConfig,
 )
+from registry.config.upstreams import ProxyConfig
 from registry.health import Unwell
 from storage.drivers.memory import MemoryDriver
 from storage.errors import Unavailable
@@ -114,6 +115,8 @@ async def test_names_and_numbers_of_distribution() -> None:
         for check in found._polled:
             await check.now()
     assert set(found.failing()) == {"storagedriver_filesystem", "/", "127.0.0.1:0"}
+    assert health_of(Config(), reach, store).gated
+    assert not health_of(Config(proxy=ProxyConfig(remoteurl="https://upstream.example")), reach, store).gated
     memory = StorageConfig(driver="inmemory", parameters={})
     assert not health_of(Config(storage=memory), reach, store).gated
     assert health_of(Config(storage=memory, health=HealthConfig(file=checks.file)), reach, store).gated

@@ -225,6 +225,10 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
         ("http: {adr: ':1'}", "http.adr is not a setting, and has no effect; did you mean http.addr? (FILE:2)"),
         ("htp: {addr: ':1'}", "htp is not a setting, and has no effect; did you mean http? (FILE:2)"),
         ("zzz: 1", "zzz is not a setting, and has no effect (FILE:2)"),
+        (
+            "log: {region: x}",
+            "log.region is not a setting, and has no effect; did you mean storage.s3.region? (FILE:2)",
+        ),
         ("x-auth: {a: b}", "x-auth is not a setting, and has no effect; did you mean auth? (FILE:2)"),
         ("log: {hook: [a]}", "log.hook is not a setting, and has no effect; did you mean log.hooks? (FILE:2)"),
     ],
