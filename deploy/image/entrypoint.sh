@@ -6,7 +6,7 @@ set -e
 case "$1" in
   *.yaml | *.yml) set -- registry serve "$@" ;;
   help) set -- registry --help ;;
-  serve | garbage-collect | doctor | check-config | healthcheck | -*) set -- registry "$@" ;;
+  serve | garbage-collect | doctor | upstreams | prefetch | healthcheck | check-config | -*) set -- registry "$@" ;;
 esac
 
 exec "$@"

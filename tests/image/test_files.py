@@ -7,6 +7,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from registry.arguments import COMMANDS
 from registry.config import Config, load
 
 ROOT = Path(__file__).parents[2]
@@ -46,3 +47,10 @@ def test_the_scripts_are_scripts() -> None:
         subprocess.run(["sh", "-n", IMAGE / name], check=True)
     for name in ("entrypoint.sh", "registry", "lock"):
         assert (IMAGE / name).stat().st_mode & 0o111, name
+
+
+def test_the_entry_point_knows_every_command() -> None:
+    """`docker run IMAGE doctor CONFIG`: as garbage-collect of registry:2."""
+    listed = re.search(r"^  serve (.*) -\*\)", (IMAGE / "entrypoint.sh").read_text(), re.MULTILINE)
+    assert listed
+    assert {"serve", *listed[1].replace("|", " ").split()} == {command.name for command in COMMANDS}
