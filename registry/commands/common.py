@@ -1,5 +1,6 @@
 """What commands on a store share: which stores they refuse, and how they write numbers."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,30 @@ def check_store(config: Config, command: str, status: int = 1) -> None:
                 " the registry uses, and mount it",
                 status,
             )
+
+
+def hint(config: Config) -> str:
+    """What to look at where the store does not answer as it should."""
+    if config.storage.driver == "s3":
+        return "the line of the log above it says why; check storage.s3 (bucket, region, regionendpoint, keys)"
+    return f"check {place(config)}"
+
+
+def place(config: Config) -> str:
+    """Where the store is, for people."""
+    parameters = config.storage.parameters
+    if config.storage.driver == "s3":
+        root = str(parameters.get("rootdirectory") or "").strip("/")
+        return f"the bucket {parameters.get('bucket')}" + (f" below {root}" if root else "")
+    return str(parameters.get("rootdirectory") or f"the {config.storage.driver} storage")
+
+
+def warn_of_nothing(config: Config, command: str) -> None:
+    """For a store in which nothing was found: it may be new, or another one than was meant."""
+    sys.stderr.write(
+        f"registry: {command}: there is nothing in {place(config)}; if the registry has images, correct"
+        f" storage.{config.storage.driver}.rootdirectory (the one that holds docker/registry/v2), or mount it\n"
+    )
 
 
 def is_cached(config: Config) -> Callable[[RepositoryName], bool]:

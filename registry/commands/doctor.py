@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from registry.commands.common import bytes_text, check_store, counted, is_cached
+from registry.commands.common import bytes_text, check_store, counted, hint, is_cached, warn_of_nothing
 from registry.commands.progress import Progress
 from registry.commands.refusal import Refusal
 from registry.config import Config
@@ -33,6 +33,8 @@ def run(config: Config, options: Namespace) -> int:
     if options.fix and config.storage.maintenance.readonly.enabled:
         how = "run it with the configuration of a writer"
         raise Refusal(f"doctor --fix: this configuration is read-only (storage.maintenance.readonly); {how}", 2)
+    if options.explain is not None and (options.fix or options.deep):
+        raise Refusal("doctor --explain only says who needs a digest: leave out --fix and --deep", COULD_NOT_LOOK)
     digest = _digest(options.explain)
     progress = Progress()
     try:
@@ -41,9 +43,11 @@ def run(config: Config, options: Namespace) -> int:
             return _tell(found, is_cached(config), as_json=options.json)
         examined = asyncio.run(_examine(config, options, progress))
     except StorageError as exc:
-        raise Refusal(f"doctor could not look at everything: {exc}", COULD_NOT_LOOK) from exc
+        raise Refusal(f"doctor could not look at everything: {exc}; {hint(config)}", COULD_NOT_LOOK) from exc
     finally:
         progress.clear()
+    if not examined.repositories and not examined.blobs:
+        warn_of_nothing(config, "doctor")
     _write(_document(examined) if options.json else _text(examined, fix=options.fix))
     return 1 if examined.left else 0
 
@@ -52,7 +56,8 @@ def _digest(text: str | None) -> Digest | None:
     try:
         return None if text is None else Digest.parse(text)
     except DigestInvalid as exc:
-        raise Refusal(f"doctor --explain: {exc}", COULD_NOT_LOOK) from exc
+        how = "give the digest of a blob or a manifest, as a finding or an image's manifest has it"
+        raise Refusal(f"doctor --explain: {exc}; {how}", COULD_NOT_LOOK) from exc
 
 
 async def _examine(config: Config, options: Namespace, progress: Progress) -> Examined:

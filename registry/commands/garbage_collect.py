@@ -4,7 +4,7 @@ import asyncio
 import sys
 from argparse import Namespace
 
-from registry.commands.common import bytes_text, check_store, counted, seconds_text
+from registry.commands.common import bytes_text, check_store, counted, hint, seconds_text, warn_of_nothing
 from registry.commands.progress import Progress
 from registry.commands.refusal import Refusal
 from registry.config import Config
@@ -14,6 +14,7 @@ from storage.content import ContentStore
 from storage.digest import Digest
 from storage.errors import StorageError
 from storage.garbage.collect import Collected, Collector, Options
+from storage.garbage.manifests import UnreadableManifest
 from storage.names import RepositoryName
 
 
@@ -61,6 +62,8 @@ def run(config: Config, options: Namespace) -> int:
     finally:
         report.clear()
     if not options.quiet:
+        if not done.repositories and not done.blobs:
+            warn_of_nothing(config, "garbage-collect")
         sys.stdout.write("\n".join(["", *summary(done, chosen), ""]))
     return 0
 
@@ -75,7 +78,8 @@ async def _collect(config: Config, options: Options, report: Report) -> Collecte
         removed = "nothing was removed"
         if (done.swept or done.removed) and not options.dry_run:
             removed = f"{counted(done.removed, 'manifest')} and {counted(done.swept, 'blob')} had been removed"
-        raise Refusal(f"garbage-collect stopped, {removed}: {exc}") from exc
+        what_next = "" if isinstance(exc, UnreadableManifest) else f"; {hint(config)}, and run it again"
+        raise Refusal(f"garbage-collect stopped, {removed}: {exc}{what_next}") from exc
     finally:
         await content.aclose()
 
@@ -88,8 +92,13 @@ def _grace(config: Config, asked: float | None) -> float:
 
 
 def _warning(config: Config, grace: float) -> str:
-    if grace >= config.garbage.grace or config.storage.maintenance.readonly.enabled:
+    if grace >= config.garbage.grace:
         return ""
+    if config.storage.maintenance.readonly.enabled:
+        return (
+            f"the configuration is read-only, so the grace is {go_duration(grace)}: if it is that of a replica, and"
+            " another registry takes pushes for this store, stop, and run it with the configuration of that one"
+        )
     return (
         f"with a grace of {go_duration(grace)}, shorter than garbage.grace ({go_duration(config.garbage.grace)}),"
         " a push that runs meanwhile may lose its blobs: make sure that nobody pushes"
@@ -109,7 +118,7 @@ def summary(done: Collected, options: Options) -> list[str]:
     ]
     if done.young:
         lines.append(
-            f"{counted(done.young, 'blob')} ({bytes_text(done.young_size)}) that nothing needs are younger than"
-            f" {go_duration(options.grace)}, and stay; while nobody pushes, --grace 0s takes them too"
+            f"left: {counted(done.young, 'blob')} ({bytes_text(done.young_size)}) that nothing needs, younger than"
+            f" {go_duration(options.grace)}; while nobody pushes, --grace 0s takes them too"
         )
     return lines

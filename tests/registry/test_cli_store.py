@@ -100,7 +100,7 @@ def test_what_is_young_stays_and_that_is_said(config: str, capsys: pytest.Captur
     on_shelf(config, young)
     assert cli.main(["garbage-collect", config]) == 0
     out, err = capsys.readouterr()
-    assert "1 blob (5 B) that nothing needs are younger than 24h, and stay; while nobody pushes, --grace 0s" in out
+    assert "left: 1 blob (5 B) that nothing needs, younger than 24h; while nobody pushes, --grace 0s" in out
     assert err == ""
     assert cli.main(["garbage-collect", "--grace", "0s", config]) == 0
     out, err = capsys.readouterr()
@@ -108,7 +108,9 @@ def test_what_is_young_stays_and_that_is_said(config: str, capsys: pytest.Captur
     assert "shorter than garbage.grace (24h)" in err
 
 
-def test_where_nobody_can_push_no_grace_is_needed(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nobody_can_push_no_grace_is_needed(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Distribution's manual: put the registry into read-only mode, then collect."""
 
     async def young(shelf: Shelf) -> None:
@@ -118,6 +120,7 @@ def test_where_nobody_can_push_no_grace_is_needed(config: str, monkeypatch: pyte
     monkeypatch.setenv("REGISTRY_STORAGE_MAINTENANCE_READONLY", '{"enabled":true}')
     assert cli.main(["garbage-collect", config]) == 0
     assert on_shelf(config, digests) == set()
+    assert "if it is that of a replica" in capsys.readouterr().err
 
 
 def test_an_unreadable_manifest_stops_it(config: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,6 +190,15 @@ def test_a_cache_is_known_by_its_upstream(
     assert f"sha256:{kept.hex}, which is not in the store\n  spoils a:t\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["garbage-collect", "doctor"])
+def test_an_empty_folder_may_be_the_wrong_one(config: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A new registry has one as well: it is no error."""
+    assert cli.main([command, config]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith(f"registry: {command}: there is nothing in {Path(config).parent / 'data'}; if the registry")
+    assert "correct storage.filesystem.rootdirectory" in err
+
+
 # doctor
 
 
@@ -240,7 +252,11 @@ def test_doctor_explains(config: str, capsys: pytest.CaptureFixture[str]) -> Non
     (Path(config).parent / "data" / layout.blob_data(Digest.of(b"kept"))).unlink()
     assert cli.main(["doctor", "--explain", str(Digest.of(b"kept")), config]) == 1
     assert "what needs it is broken" in capsys.readouterr().out
+    capsys.readouterr()
     assert cli.main(["doctor", "--explain", "sha256:x", config]) == 2
+    assert "give the digest of a blob or a manifest" in capsys.readouterr().err
+    assert cli.main(["doctor", "--explain", str(made["kept"]), "--fix", config]) == 2
+    assert "leave out --fix" in capsys.readouterr().err
 
 
 def test_doctor_does_not_repair_what_it_may_not_write(
