@@ -37,7 +37,8 @@ _OPERATIONS = [
 class Call:
     """One request. status: what the client was answered, None where it got no answer (yet).
 
-    stored: what the store answered, where it was asked; fault: the kind of fault that was injected.
+    stored: what the store answered, where it was asked; fault: the kind of fault that was injected. delivered: bytes of
+    the answer's body that went on to the client, so far.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Call:
     status: int | None = None
     stored: int | None = None
     fault: str | None = None
+    delivered: int = 0
 
     def __str__(self) -> str:
         fault = f" [{self.fault}]" if self.fault else ""

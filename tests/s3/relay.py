@@ -278,6 +278,7 @@ class Connection:
         async for piece in pieces:
             self._writer.write(piece)
             await self._writer.drain()
+            call.delivered += len(piece)
             await self._pace(len(piece))
         await self._writer.drain()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import httpx
@@ -17,7 +17,7 @@ from storage.purge import Purged, purge_uploads
 from tests.api import IMAGE, Api, descriptor, digest_of, error_of, image, in_pieces, with_query
 from tests.s3.calls import Call
 from tests.s3.registries import QUICK, config_of, quick_retries, serving
-from tests.s3.relay import FOREVER, Fault, Relay, denied, expired, no_bucket
+from tests.s3.relay import FOREVER, Fault, Kind, Relay, denied, expired, no_bucket
 from tests.s3.servers import S3Server
 from tests.storage.shelf import A, Shelf
 
@@ -101,6 +101,12 @@ async def put_blob(api: Api, data: bytes) -> httpx.Response:
     return await api.http.put(with_query(location, digest=digest_of(data)), content=data)
 
 
+async def patch_blob(api: Api, data: bytes) -> httpx.Response:
+    """Its digest comes last."""
+    sent = await api.http.patch(await api.start(NAME), content=data)
+    return await api.http.put(with_query(sent.headers["Location"], digest=digest_of(data)))
+
+
 async def pulls(api: Api, data: bytes) -> None:
     found = await api.get(f"/v2/{NAME}/blobs/{digest_of(data)}")
     assert (found.status_code, found.content == data) == (200, True)
@@ -145,12 +151,14 @@ async def test_f8_a_lost_answer_to_a_conditional_write_is_no_conflict(api: Api, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["broken", "short"])
-async def test_f9_a_body_that_breaks_is_taken_up_where_it_broke(api: Api, other: Api, place: Place, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["broken", "short", "stall-body"])
+async def test_f9_a_body_that_breaks_is_taken_up_where_it_broke(other: Api, place: Place, kind: Kind) -> None:
     await other.push_blob(NAME, LARGE)
-    fault = Fault("short" if kind == "short" else "broken", times=2, where=lambda call: call.key.endswith("/data"))
+    fault = Fault(kind, times=2, where=lambda call: call.key.endswith("/data"))
     place.relay.inject(fault)
-    await pulls(api, LARGE)
+    with quick_retries():
+        async with serving(config_of(place.through | {"readtimeout": 0.5})) as api:
+            await pulls(api, LARGE)
     assert fault.fired == 2
     asked = [call.headers.get("range", "") for call in place.relay.calls if call.key.endswith("/data")]
     assert asked[0] == ""
@@ -504,15 +512,18 @@ async def one_writer(api: Api, place: Place) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", [b"", LAYER[:-1], LAYER + b"x"], ids=["empty", "short", "long"])
+@pytest.mark.parametrize("way", [put_blob, patch_blob], ids=["known", "streamed"])
+@pytest.mark.parametrize("data", [LAYER, LARGE], ids=["put", "parts"])
 async def test_f25_a_blob_of_another_size_is_whole_again_when_it_is_pushed_again(
-    api: Api, other: Api, place: Place, damage: bytes
+    api: Api, other: Api, place: Place, data: bytes, way: Callable[[Api, bytes], Awaitable[httpx.Response]]
 ) -> None:
-    await api.push_image(NAME, "t", (LAYER,))
-    place.server.client().put_object(Bucket=place.bucket, Key=f"{place.root}/{stored_at(LAYER)}", Body=damage)
-    assert (await put_blob(other, LAYER)).status_code == 201
-    for replica in (api, other):
-        await pulls(replica, LAYER)
+    await api.push_image(NAME, "t", (data,))
+    for damage in (b"", data[:-1], data + b"x"):
+        place.server.client().put_object(Bucket=place.bucket, Key=f"{place.root}/{stored_at(data)}", Body=damage)
+        assert (await way(other, data)).status_code == 201
+        for replica in (api, other):
+            await pulls(replica, data)
+    assert place.open_uploads() == []
 
 
 @pytest.mark.slow

@@ -199,6 +199,23 @@ async def test_parts_that_are_copied(bucket: RestBucket) -> None:
     assert await content(bucket, target) == big[1:] + b"more"
 
 
+async def test_more_parts_than_one_list_has(bucket: RestBucket) -> None:
+    """A session of many parts is found again whole, by whoever goes on with it."""
+    name, data = key(bucket, "many"), [bytes([n % 251]) * (n % 7 + 1) for n in range(1, 1102)]
+    id = await bucket.create_upload(name)
+    side_by_side = asyncio.Semaphore(16)
+
+    async def send(number: int) -> Part:
+        async with side_by_side:
+            return await bucket.upload_part(name, id, number, data[number - 1])
+
+    sent = await asyncio.gather(*(send(number) for number in range(1, len(data) + 1)))
+    found = await bucket.list_parts(name, id)
+    assert [(part.number, part.size, part.etag) for part in found] == [(p.number, p.size, p.etag) for p in sent]
+    await bucket.abort_upload(name, id)
+
+
+@pytest.mark.slow
 async def test_uploads_that_are_gone(seaweedfs: S3Server) -> None:
     name, root = seaweedfs.new_root()
     bucket = RestBucket(S3Settings.parse(seaweedfs.parameters(name)))
