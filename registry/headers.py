@@ -31,8 +31,6 @@ _MAX_OFFSET = (1 << 63) - 1  # an int64, and the most that Python's len() can sa
 _RANGE = re.compile(r"(?:([0-9]+)-([0-9]*)|-([0-9]+))")
 _CONTENT_RANGE = re.compile(rf"([0-9]{{1,{_MAX_DIGITS}}})-([0-9]{{1,{_MAX_DIGITS}}})")
 _DIGITS = re.compile(rf"[0-9]{{1,{_MAX_DIGITS}}}")
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 -- RFC 9110's word for it, not a secret
-_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}")
 # One element of a list of entity tags (RFC 9110 section 8.8.3). Bare digests besides: distribution takes them too.
 _ENTITY_TAG = re.compile(
     r"""[ \t]*(?:(?P<weak>W/)?"(?P<quoted>[^"\x00-\x20\x7f]*)"|(?P<bare>[A-Za-z0-9:+._=-]+))?[ \t]*(?:,|\Z)"""
@@ -191,19 +189,8 @@ def etag(digest: Digest) -> str:
     return f'"{digest}"'
 
 
-def if_match_holds(value: str | None, etag: str | None) -> bool:
-    """Does If-Match hold this tag? If not, it is 412. etag: of what is there; None: nothing is.
-
-    Strong comparison (RFC 9110 section 13.1.1). A header that is not sent asks for nothing.
-    """
-    if value is None:
-        return True
-    wanted = parse_etags(value)
-    return etag is not None and ("*" in wanted or etag.strip('"') in wanted)
-
-
 def if_none_match_holds(value: str | None, etag: str | None) -> bool:
-    """Does If-None-Match hold this tag? If so, it is 304 for a GET and 412 for a PUT. etag: as above.
+    """Does If-None-Match hold this tag? If so, it is 304 for a GET. etag: of what is there; None: nothing is.
 
     Weak comparison (section 13.1.2): a cache may have made the tag weak.
     """
@@ -241,14 +228,6 @@ def _entity_tags(value: str) -> list[tuple[bool, str]]:
 
 
 # Other headers
-
-
-def parse_media_type(value: str) -> str:
-    """`type/subtype` in lower case, without parameters. Raises HeaderInvalid."""
-    media_type = value.partition(";")[0].strip(_BLANKS)
-    if not _MEDIA_TYPE.fullmatch(media_type):
-        raise HeaderInvalid(f"{_shown(value)} is not a media type")
-    return media_type.lower()
 
 
 def format_link(url: str, relation: str = "next") -> str:

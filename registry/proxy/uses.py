@@ -33,8 +33,6 @@ class Uses:
         self._records = grace > 0
         self._clock = clock
         self._seen: Recent[float] = Recent(32_768)
-        self.touched = 0
-        """Links that were found too old: each is one touch, or one that somebody else made a moment ago."""
 
     async def manifest(self, name: RepositoryName, digest: Digest) -> None:
         await self._use(name, layout.revision_link(name, digest))
@@ -50,7 +48,7 @@ class Uses:
         if seen is not None and now - seen < self._renewals.fresh:
             return
         try:
-            self.touched += await self._renewals.renew(await self._driver.head(link))
+            await self._renewals.renew(await self._driver.head(link))
         except ObjectNotFound:
             return
         except Unavailable as exc:
