@@ -122,7 +122,7 @@ class Fetch:
             await finished(self._close(keep))
 
     async def _fetch(self) -> Spool:
-        spool = self._spool = await self._place.begin()
+        spool = await finished(self._begin())
         if isinstance(spool, Followed):
             self._spool = await self._follow(spool)
             if self._spool is spool:
@@ -144,6 +144,11 @@ class Fetch:
             log.error("an upstream sent other bytes than those of the digest", extra=where)
             raise WrongContent
         return self._whole(spool)
+
+    async def _begin(self) -> Spool:
+        """To its end, also when the registry stops: what a thread has opened by then, is closed with the rest."""
+        self._spool = await self._place.begin()
+        return self._spool
 
     async def _follow(self, spool: Followed) -> Spool:
         """Until the other process has published it: then what it was. Or has left it to us: then that.

@@ -19,6 +19,8 @@ async def finished(work: Awaitable[T]) -> T:
         while not task.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody will ask for it, and asyncio would complain
         raise
 
 

@@ -1,6 +1,7 @@
 """One fetch, many readers: F29, F33, F34, F36 of the design, on stores that show their stages and that hide them."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -387,6 +388,24 @@ async def test_closed_in_the_middle(hub: Scripted, ask: Ask, fetches: Fetches, d
         await read(reader)
     assert not await is_kept(driver)
     assert DATA.startswith(await remains(driver))
+    await drop_remains(driver)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_closed_at_its_beginning(
+    hub: Scripted, ask: Ask, fetches: Fetches, driver: StorageDriver, turns: int
+) -> None:
+    """What a thread opens meanwhile is closed, too: an open file that is forgotten fails the test."""
+    hub.on("GET", BLOBS, act.stall(b"", len(DATA)))
+    opening = asyncio.create_task(fetches.open(ask(hub), AB, DIGEST))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await fetches.aclose()
+    with pytest.raises((Unavailable, asyncio.CancelledError)):
+        opening.cancel()
+        await read(await opening)
+    gc.collect()
+    assert await remains(driver) == b""
     await drop_remains(driver)
 
 
