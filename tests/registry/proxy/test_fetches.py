@@ -401,9 +401,9 @@ async def test_closed_at_its_beginning(
     for _ in range(turns):
         await asyncio.sleep(0)
     await fetches.aclose()
-    with pytest.raises((Unavailable, asyncio.CancelledError)):
-        opening.cancel()
-        await read(await opening)
+    opening.cancel()
+    with suppress(Unavailable, asyncio.CancelledError):
+        await (await opening).aclose()
     gc.collect()
     assert await remains(driver) == b""
     await drop_remains(driver)
