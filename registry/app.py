@@ -7,13 +7,9 @@ Repository: RefuseDeletes(LocalRepository) by default, ReadOnly(LocalRepository)
 PullThrough(LocalRepository, UpstreamRepository) for what an upstream has (proxy.remoteurl, upstreams)
 """
 
-import asyncio
-import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache, partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -27,11 +23,11 @@ from starlette.types import ASGIApp
 from registry.application import Application
 from registry.auth import Authenticator, BasicAuthenticator, Htpasswd
 from registry.checks import health_of
+from registry.chores import at_work
 from registry.config import Config, ConfigError
 from registry.debug import Debug
 from registry.dispatch import Dispatch
 from registry.errors import RegistryError, respond
-from registry.health import Health
 from registry.middleware import AccessLog, ResponseHeaders
 from registry.probes import Gate, Probes, add_pages
 from registry.proxy.eviction import Bounds
@@ -39,16 +35,15 @@ from registry.request_ids import RequestIds
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.stores import manifest_rules, open_driver
-from registry.tasks import end_all
 from registry.tracing import tracing
 from registry.urls import Urls
+from registry.version import version
 from registry.watched_driver import WatchedDriver, label_of
 from storage import layout
 from storage.content import ContentStore
 from storage.driver import StorageDriver
-from storage.errors import ObjectNotFound, StorageError, StorageFull
+from storage.errors import ObjectNotFound, StorageError
 from storage.names import RepositoryName
-from storage.purge import purge_uploads
 from storage.repository import ReadOnly, RefuseDeletes, Repository
 from storage.rules import ManifestRules
 from storage.thrift import Thrift
@@ -58,13 +53,8 @@ if TYPE_CHECKING:
     from registry.metrics.numbers import Numbers
     from registry.proxy.mirrors import Mirrors
 
-log = logging.getLogger(__name__)
-
 _REPOSITORIES = 1024
 """Whose wrappers are kept."""
-
-_FIRST_PURGE = 60.0
-"""Seconds after the start."""
 
 _LINK_TTL = 60.0
 """Seconds, of a read-only registry."""
@@ -108,7 +98,7 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
             ClientDisconnect: _nobody_listens,
             Exception: respond,
         },
-        lifespan=_lifespan(content, config, mirrors, health),
+        lifespan=lambda _: at_work(content, config, mirrors, health),
     )
     app.router.redirect_slashes = False
     prefix = config.http.prefix.rstrip("/")
@@ -137,7 +127,7 @@ def _meter(config: Config, numbers: "Numbers | None") -> "Meter | None":
         raise ConfigError(name, f"needs packages that are missing: {how} ({exc})") from exc
     from registry.metrics.numbers import Numbers
 
-    return Meter(numbers or Numbers(), metadata.version("moorage"), debug.prometheus.repositories)
+    return Meter(numbers or Numbers(), version(), debug.prometheus.repositories)
 
 
 def _watched(driver: StorageDriver, config: Config, meter: "Meter | None", *, traced: bool) -> StorageDriver:
@@ -261,53 +251,3 @@ def _base_url(config: Config) -> str:
 async def _nobody_listens(request: Request, exc: Exception) -> Response:
     """The client has left in the middle of its body: whatever is said here is heard by nobody."""
     return Response(None, 400)
-
-
-def _lifespan(content: ContentStore, config: Config, mirrors: "Mirrors | None", health: Health):  # type: ignore[no-untyped-def]
-    maintenance = config.storage.maintenance
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        tasks = []
-        try:
-            if not maintenance.readonly.enabled:
-                await _check_writable(content)
-                if maintenance.uploadpurging.enabled:
-                    tasks.append(asyncio.create_task(_purge_for_ever(content, config), name="purge uploads"))
-                if mirrors is not None and mirrors.evictor is not None:
-                    tasks.append(asyncio.create_task(mirrors.evictor.run(), name="evict"))
-            async with health.watching():
-                yield
-        finally:
-            await end_all(tasks)
-            if mirrors is not None:
-                await mirrors.aclose()
-            await content.aclose()
-
-    return lifespan
-
-
-async def _check_writable(content: ContentStore) -> None:
-    """Raises Unavailable, but not for want of space: what is stored can be pulled, and a collector makes room."""
-    try:
-        await content.driver.check_writable()
-    except StorageFull:
-        log.error(
-            "the storage is full: pulls go on, pushes are refused with 507 until there is space; see what"
-            " `registry garbage-collect --dry-run` would free"
-        )
-
-
-async def _purge_for_ever(content: ContentStore, config: Config) -> None:
-    purging, first = config.storage.maintenance.uploadpurging, True
-    while True:
-        # not at once: a registry that starts has more urgent things to do
-        await asyncio.sleep(min(purging.interval, _FIRST_PURGE) if first else purging.interval)
-        first = False
-        try:
-            purged = await purge_uploads(content, purging.age, dry_run=purging.dryrun)
-        except StorageError as exc:
-            log.warning("could not purge abandoned uploads, trying again later: %s", exc)
-        else:
-            if purged.sessions:
-                log.info("purged %d abandoned uploads, %d bytes", purged.sessions, purged.bytes)

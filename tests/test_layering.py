@@ -85,7 +85,7 @@ def test_handlers_know_no_store_and_no_settings(path: Path) -> None:
 
 def test_only_app_and_commands_join_the_parts() -> None:
     joined = {"registry.app", "storage.drivers", "storage.content"}
-    allowed = {"app.py", "stores.py", "__main__.py", "pytest_plugin.py", "services.py"}
+    allowed = {"app.py", "chores.py", "stores.py", "__main__.py", "pytest_plugin.py", "services.py"}
     for path in modules("registry"):
         if path.name not in allowed and path.parent.name != "commands":
             assert not [n for n in imports(path) if any(f"{n}.".startswith(f"{part}.") for part in joined)], path
