@@ -111,5 +111,5 @@ image-lock: $(RUNTIME) ## pin the newest of what the image holds (deploy/image/*
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	deploy/image/lock $(BIN)
 
-image-test: $(STAMP) clients-packages ## build the image upon a base that is made here, run it, and compose (as root)
+image-test: $(STAMP) clients-packages ## build the image upon a base made here, run it, and compose (as root): up to 10 minutes from nothing
 	$(BIN)/python -m pytest -m image tests/image $(ARGS)
