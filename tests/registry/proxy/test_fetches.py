@@ -403,7 +403,9 @@ async def test_closed_at_its_beginning(
     await fetches.aclose()
     opening.cancel()
     with suppress(Unavailable, asyncio.CancelledError):
-        await (await opening).aclose()
+        reader = await opening
+        assert reader is not None
+        await reader.aclose()
     gc.collect()
     assert await remains(driver) == b""
     await drop_remains(driver)
