@@ -282,9 +282,11 @@ class Upstream:
         return TooManyRequests(wait)
 
     def _failed(self, exc: UpstreamUnavailable) -> None:
-        self._reachable = False
+        news, self._reachable = self._reachable is not False, False
         if self._breaker.failed():
             log.warning("the upstream %s is left alone for a while: %s", self.name, exc.__cause__ or exc)
+        elif news:
+            log.warning("the upstream %s fails: %s", self.name, exc.__cause__ or exc)
 
     async def _fetch_token(self, request: TokenRequest) -> Answer:
         """Ask a token server; once more where the connection failed."""

@@ -39,6 +39,9 @@ _ERROR = 64 << 10
 _SLOWEST = 64 << 10
 """Bytes a second: a body that is taken slower is a store that hangs."""
 
+_SILENCES = 1
+"""Tries without an answer that are repeated: a connection may be dead alone, but five of 30 s outlast every client."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retries:
@@ -134,7 +137,7 @@ class Calls:
 
     async def _run(self, request: Request, finish: Callable[[aiohttp.ClientResponse], Awaitable[T]]) -> tuple[T, int]:
         """What finish makes of the answer, and how often the request was repeated for it."""
-        repeats = 0
+        repeats = silences = 0
         tried: set[Remedy] = set()
         while True:
             credentials = await self.source.get()
@@ -146,8 +149,12 @@ class Calls:
                 return found, repeats
             self.met = (self.met or found.code in ("NoSuchKey", "NoSuchUpload")) and found.code != "NoSuchBucket"
             remedy = errors.remedy(found)
-            if remedy is Remedy.REPEAT and repeats + 1 < self._retries.total and not self._closed:
-                log.debug("%s; trying again", errors.describe(found, request.operation, self._settings.bucket))
+            silent = isinstance(found.cause, TimeoutError)
+            silences += silent
+            again = repeats + 1 < self._retries.total and silences <= _SILENCES and not self._closed
+            if remedy is Remedy.REPEAT and again:
+                said = errors.describe(found, request.operation, self._settings.bucket)
+                log.log(logging.WARNING if silent else logging.DEBUG, "%s; trying again", said)
                 await asyncio.sleep(self._retries.wait(repeats))
                 repeats += 1
             elif remedy not in tried and await self._remedied(remedy, credentials, signed):

@@ -533,12 +533,20 @@ async def test_a_store_that_is_not_there(caplog: pytest.LogCaptureFixture) -> No
     assert "S3 GetObject on bucket 'bkt' failed: ClientConnectorError" in caplog.text
 
 
-async def test_a_store_that_hangs() -> None:
+async def test_a_store_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked once more, as a connection may be dead alone, and the log says so in time."""
     async with bucket_over([HANG], readtimeout=0.02) as (bucket, store):
         for verb in (bucket.get("k"), bucket.put("k", b"x"), bucket.head("k")):
             with pytest.raises(Unavailable, match="does not answer in time"):
                 await verb
-    assert len(store.asked) == 9
+    assert len(store.asked) == 6
+    assert sum(record.levelname == "WARNING" and "trying again" in record.message for record in caplog.records) == 3
+
+
+async def test_a_connection_that_is_dead_costs_one_try() -> None:
+    async with bucket_over([HANG, Reply(body=b"x")], readtimeout=0.2) as (bucket, store):
+        await (await bucket.get("k")).aclose()
+    assert len(store.asked) == 2
 
 
 async def test_no_call_waits_for_ever_for_a_place_among_the_connections(caplog: pytest.LogCaptureFixture) -> None:
