@@ -86,7 +86,7 @@ def create_app(config: Config, numbers: "Numbers | None" = None) -> Application:
         urls=Urls(_base_url(config)),
         settings=Settings(config.limits.manifestsize, config.tags.maxtags, config.catalog.maxentries),
     )
-    health, debug = health_of(config, partial(_ask_something, content), content.driver), Debug()
+    health, debug = health_of(config, partial(_ask_something, content, config), content.driver), Debug()
     add_pages(debug, health)
     if mirrors is not None:
         mirrors.add_page(debug)
@@ -137,14 +137,16 @@ def _watched(driver: StorageDriver, config: Config, meter: "Meter | None", *, tr
     return WatchedDriver(driver, label, meter.actions(label) if meter else None, traced=traced)
 
 
-async def _ask_something(content: ContentStore) -> None:
+async def _ask_something(content: ContentStore, config: Config) -> None:
     """One cheap call. Whether the object is there says nothing: only a registry that was pushed to has made it.
 
-    On S3 a GET, as a 404 without a body does not say whether it is the bucket that is missing.
+    On S3 a GET, as a 404 without a body does not say whether it is the bucket that is missing. In a folder the secret
+    is the writer's alone, whom a replica need not run as: it only has to get at the blobs.
     """
     await content.driver.check_present()
+    replica = config.storage.maintenance.readonly.enabled and config.storage.driver == "filesystem"
     with suppress(ObjectNotFound):
-        await content.driver.read(layout.SECRET)
+        await content.driver.read(f"{layout.BLOBS}/ready" if replica else layout.SECRET)
 
 
 def _resolver(content: ContentStore, config: Config, mirrors: "Mirrors | None") -> Resolve:

@@ -216,3 +216,20 @@ async def test_clients_are_turned_away_while_a_check_fails(config: Config, tmp_p
         assert checked == {"serving": "ok", "storage": "ok", "health.file.0": "fails"}
         (tmp_path / "down").unlink()
         await answered(http, 200)
+
+
+@pytest.mark.parametrize(
+    ("key", "read_only", "status"), [(layout.SECRET, True, 200), (layout.SECRET, False, 503), (layout.BLOBS, True, 503)]
+)
+async def test_what_it_has_to_read(tmp_path: Path, key: str, read_only: bool, status: int) -> None:
+    """The secret is the writer's, whose user a replica need not be. It is a loop here, as root may read all else."""
+    pushed = tmp_path / layout.REPOSITORIES / "a" / "link"
+    pushed.parent.mkdir(parents=True)
+    pushed.touch()
+    loop = tmp_path / key
+    loop.parent.mkdir(exist_ok=True)
+    loop.symlink_to(loop.name)
+    maintenance = MaintenanceConfig(readonly=ReadOnlyConfig(enabled=read_only))
+    storage = StorageConfig(parameters={"rootdirectory": str(tmp_path)}, maintenance=maintenance)
+    async with client(create_app(Config(storage=storage))) as http:
+        assert (await http.get("/readyz")).status_code == status
