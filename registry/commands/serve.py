@@ -24,15 +24,16 @@ def run(loaded: Loaded, options: Namespace) -> int:
     for warning in loaded.warnings:
         log.warning("%s", warning)
     check_files(loaded)
-    if doubt := files.doubt(loaded.config):
-        log.log(logging.WARNING if loaded.config.storage.maintenance.readonly.enabled else logging.INFO, "%s", doubt)
     _check_workers(options.workers, loaded.config)
-    up = False
+    up, doubt = False, files.doubt(loaded.config)
 
     def started(addresses: list[str]) -> None:
         nonlocal up
         up = True
         _announce(loaded, addresses, options.workers)
+        if doubt:  # not before: what keeps it from starting is one line
+            read_only = loaded.config.storage.maintenance.readonly.enabled
+            log.log(logging.WARNING if read_only else logging.INFO, "%s", doubt)
 
     try:
         return _serve(loaded, options, started)

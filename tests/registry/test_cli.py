@@ -233,6 +233,7 @@ def test_it_serves_says_so_and_ends_well(tmp_path: Path, words: list[str]) -> No
         status, out, err = running.stop()
     assert (status, out) == (0, "")
     assert 'msg="GET /v2/ 200"' in err
+    assert f"{root} holds no images: a new registry begins here" in err
 
 
 @pytest.mark.slow
