@@ -164,3 +164,9 @@ def in_chunks(http: httpx.Client, name: str, data: bytes, size: int) -> None:
         sent = http.patch(location, content=piece, headers={"Content-Range": f"{start}-{start + len(piece) - 1}"})
         location = answered(sent, 202).headers["Location"]
     answered(http.put(with_query(location, digest=digest_of(data))), 201)
+
+
+def named_by_manifests(content: Content) -> set[str]:
+    """Every digest that occurs in the bytes of a manifest."""
+    text = b"\n".join(body for held in content.held.values() for _, body in held.manifests.values()).decode()
+    return {digest for held in content.held.values() for digest in held.blobs if digest in text}

@@ -13,10 +13,10 @@ from tests.api import digest_of, with_query
 from tests.s3.servers import S3Server
 
 from .buckets import BucketLab
-from .content import Content, answered, check_blob, referrers_of, tags_of
+from .content import Content, answered, check_blob, referrers_of
 from .corpora import noise, push_common, push_ours
 from .peers import OURS, V3, Program
-from .test_gc import named_by_manifests
+from .scenarios import Collection, check_ours_is_kept, delete_with_ours, delete_with_theirs, push_in_turns
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -101,17 +101,8 @@ def test_both_write_the_same_keys(tmp_path: Path, seaweedfs: S3Server, peer: Pro
 
 
 def test_pushes_to_both_in_turns_make_one_registry(bucket: BucketLab, peer: Program) -> None:
-    content = Content()
     with bucket.serving(OURS) as ours, bucket.serving(peer) as theirs:
-        for turn, (here, there) in enumerate([(ours, theirs), (theirs, ours)] * 2):
-            content.image(here, "shared", noise(str(turn), 100 + turn), tag=f"t{turn}")
-            content.image(here, "shared", noise(f"x{turn}", 100), tag="latest")
-            # mounted from what the other may have pushed
-            source = digest_of(noise(str(turn), 100 + turn))
-            content.mounted(there, f"mounts/{turn}", "shared", source)
-            content.image(there, f"mounts/{turn}", noise(str(turn), 100 + turn), tag="t")
-            content.check(here)
-            content.check(there)
+        push_in_turns(Content(), ours, theirs)
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "parts"])
@@ -133,49 +124,15 @@ def test_the_same_blob_pushed_to_both_is_one(bucket: BucketLab, peer: Program, l
 
 def test_what_we_delete_is_gone_for_the_peer(tmp_path: Path, moto: S3Server, peer: Program) -> None:
     """On moto: SeaweedFS goes on listing a folder whose last object is gone, and 2.8 believes that there is a tag."""
-    bucket, content = BucketLab.new(tmp_path, moto), Content()
+    bucket = BucketLab.new(tmp_path, moto)
     with bucket.serving(OURS) as ours, bucket.serving(peer) as theirs:
-        push_common(ours, content)
-        content.check(theirs)
-        deleted_manifest = content.of("library/plain").tags["moved"]
-        content.without_tag(ours, "library/plain", "v1")
-        content.without_manifest(ours, "library/plain", deleted_manifest)
-        content.without_blob(ours, "library/plain", digest_of(noise("l4", 11)))
-        for tag in list(content.of("a").tags):
-            content.without_tag(ours, "a", tag)
-        for http in (ours, theirs):
-            content.check(http)
-            answered(http.get("/v2/library/plain/manifests/v1"), 404)
-            answered(http.get(f"/v2/library/plain/manifests/{deleted_manifest}"), 404)
-            answered(http.get(f"/v2/library/plain/blobs/{digest_of(noise('l4', 11))}"), 404)
-        assert tags_of(ours, "a") == []
+        delete_with_ours(Content(), ours, theirs)
     assert not [key for key in bucket.listed() if key.startswith("repositories/a/_manifests/tags/")]
 
 
 def test_what_a_peer_deletes_is_gone_for_us(bucket: BucketLab, peer: Program) -> None:
-    content = Content()
     with bucket.serving(OURS) as ours, bucket.serving(peer) as theirs:
-        push_common(ours, content)
-        referrers = push_ours(ours, content)
-        content.check(ours)  # whatever it remembers of that
-        subject, signature = next((s, min(found)) for s, found in referrers.items() if len(found) > 1)
-        deleted = content.of("library/plain").tags["moved"]
-        content.without_manifest(theirs, "library/plain", deleted)
-        content.without_manifest(theirs, "library/ours", signature)
-        content.without_blob(theirs, "library/plain", digest_of(noise("l4", 11)))
-        if peer.recent:  # 2.8 cannot delete a tag alone
-            content.without_tag(theirs, "library/plain", "v1")
-            content.without_tag(theirs, "a", "t")
-            assert tags_of(ours, "a") == []
-        content.check(ours)
-        answered(ours.get(f"/v2/library/plain/manifests/{deleted}"), 404)
-        answered(ours.get(f"/v2/library/plain/blobs/{digest_of(noise('l4', 11))}"), 404)
-        answered(ours.get("/v2/library/plain/manifests/moved"), 404)
-        assert referrers_of(ours, "library/ours", subject) == referrers[subject] - {signature}
-        # and what was deleted can be pushed again, to us
-        content.image(ours, "library/plain", noise("l4", 11), tag="moved")
-        content.check(ours)
-        content.check(theirs)
+        delete_with_theirs(Content(), ours, theirs, tags=peer.recent)
 
 
 def test_both_send_clients_to_the_same_objects(bucket: BucketLab, peer: Program) -> None:
@@ -199,34 +156,14 @@ def test_both_send_clients_to_the_same_objects(bucket: BucketLab, peer: Program)
 
 def test_their_collector_keeps_all_that_lives(bucket: BucketLab, peer: Program) -> None:
     content = Content()
-    dead = noise("nobody names this", 2000)
     with bucket.serving(OURS) as ours:
-        push_common(ours, content)
         push_large(ours, content, "library/large")
-        referrers = push_ours(ours, content)
-        for subject, found in referrers.items():
-            assert referrers_of(ours, "library/ours", subject) == found
-        content.blob(ours, "library/plain", dead)
-    named = named_by_manifests(content)
+        collection = Collection(content, ours)
     before = bucket.objects()
     assert "eligible for deletion" in bucket.garbage_collect(peer)
-    after = bucket.objects()
-    kept_ours = {key: data for key, data in before.items() if "_moorage" in key or "_referrers" in key}
-    assert kept_ours
-    assert {key: after.get(key) for key in kept_ours} == kept_ours
-    for held in content.held.values():
-        held.blobs = {digest: data for digest, data in held.blobs.items() if digest in named}
+    check_ours_is_kept(before, bucket.objects())
     with bucket.serving(OURS) as ours, bucket.serving(peer) as theirs:
-        answered(ours.get(f"/v2/library/plain/blobs/{digest_of(dead)}"), 404)
-        content.check(ours)
-        content.check(theirs)
-        for subject, found in referrers.items():
-            assert referrers_of(ours, "library/ours", subject) == found
-        # what was collected can be pushed again: no link of it makes us believe that we have it
-        answered(ours.post(f"/v2/mounted/here/blobs/uploads/?mount={digest_of(dead)}&from=library/plain"), 202)
-        content.blob(ours, "library/plain", dead)
-        content.check(ours)
-        content.check(theirs)
+        collection.check(ours, theirs)
 
 
 def test_after_our_deletes_their_collector_frees_the_space(bucket: BucketLab, peer: Program) -> None:

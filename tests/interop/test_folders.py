@@ -7,6 +7,7 @@ from tests.api import digest_of, image
 from .content import Content, answered, catalog_of, check_blob, check_manifest, referrers_of, tags_of
 from .corpora import noise, push_common, push_ours
 from .peers import OURS, Lab, Program
+from .scenarios import delete_with_ours, delete_with_theirs, push_in_turns
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -49,62 +50,20 @@ def test_both_write_the_same_files(lab: Lab, peer: Program) -> None:
 
 
 def test_pushes_to_both_in_turns_make_one_registry(lab: Lab, peer: Program) -> None:
-    content = Content()
     with lab.serving(OURS) as ours, lab.serving(peer) as theirs:
-        for turn, (here, there) in enumerate([(ours, theirs), (theirs, ours)] * 2):
-            content.image(here, "shared", noise(str(turn), 100 + turn), tag=f"t{turn}")
-            content.image(here, "shared", noise(f"x{turn}", 100), tag="latest")
-            # mounted from what the other may have pushed
-            source = digest_of(noise(str(turn), 100 + turn))
-            content.mounted(there, f"mounts/{turn}", "shared", source)
-            content.image(there, f"mounts/{turn}", noise(str(turn), 100 + turn), tag="t")
-            content.check(here)
-            content.check(there)
+        push_in_turns(Content(), ours, theirs)
 
 
 def test_what_we_delete_is_gone_for_the_peer(lab: Lab, peer: Program) -> None:
-    content = Content()
     with lab.serving(OURS) as ours, lab.serving(peer) as theirs:
-        push_common(ours, content)
-        content.check(theirs)
-        deleted_manifest = content.of("library/plain").tags["moved"]
-        content.without_tag(ours, "library/plain", "v1")
-        content.without_manifest(ours, "library/plain", deleted_manifest)
-        content.without_blob(ours, "library/plain", digest_of(noise("l4", 11)))
-        for tag in list(content.of("a").tags):
-            content.without_tag(ours, "a", tag)
-        for http in (ours, theirs):
-            content.check(http)
-            answered(http.get("/v2/library/plain/manifests/v1"), 404)
-            answered(http.get(f"/v2/library/plain/manifests/{deleted_manifest}"), 404)
-            answered(http.get(f"/v2/library/plain/blobs/{digest_of(noise('l4', 11))}"), 404)
-        assert tags_of(ours, "a") == []
+        delete_with_ours(Content(), ours, theirs)
         # not even an empty folder is left where a peer lists tags by folders
         assert not (lab.store / "repositories/a/_manifests/tags").exists()
 
 
 def test_what_a_peer_deletes_is_gone_for_us(lab: Lab, peer: Program) -> None:
-    content = Content()
     with lab.serving(OURS) as ours, lab.serving(peer) as theirs:
-        push_common(ours, content)
-        referrers = push_ours(ours, content)
-        subject, signature = next((s, min(found)) for s, found in referrers.items() if len(found) > 1)
-        deleted = content.of("library/plain").tags["moved"]
-        content.without_manifest(theirs, "library/plain", deleted)
-        content.without_manifest(theirs, "library/ours", signature)
-        content.without_blob(theirs, "library/plain", digest_of(noise("l4", 11)))
-        if peer.recent:  # 2.8 cannot delete a tag alone
-            content.without_tag(theirs, "library/plain", "v1")
-            content.without_tag(theirs, "a", "t")
-            assert tags_of(ours, "a") == []
-        content.check(ours)
-        answered(ours.get(f"/v2/library/plain/manifests/{deleted}"), 404)
-        answered(ours.get("/v2/library/plain/manifests/moved"), 404)
-        assert referrers_of(ours, "library/ours", subject) == referrers[subject] - {signature}
-        # and what was deleted can be pushed again, to us
-        content.image(ours, "library/plain", noise("l4", 11), tag="moved")
-        content.check(ours)
-        content.check(theirs)
+        delete_with_theirs(Content(), ours, theirs, tags=peer.recent)
 
 
 def test_what_a_crashed_peer_leaves_is_no_content(lab: Lab, peer: Program) -> None:

@@ -10,46 +10,22 @@ import pytest
 
 from tests.api import IMAGE, digest_of
 
-from .content import Content, answered, referrers_of
+from .content import Content, answered, named_by_manifests, referrers_of
 from .corpora import noise, push_common, push_multi, push_ours
 from .peers import OURS, Lab, Program
+from .scenarios import Collection, check_ours_is_kept
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 
 def test_their_collector_keeps_all_that_lives(lab: Lab, peer: Program) -> None:
-    content = Content()
     with lab.serving(OURS) as ours:
-        push_common(ours, content)
-        referrers = push_ours(ours, content)
-        for subject, found in referrers.items():
-            assert referrers_of(ours, "library/ours", subject) == found
-    dead = noise("nobody names this", 2000)
-    with lab.serving(OURS) as ours:
-        content.blob(ours, "library/plain", dead)
-    named = named_by_manifests(content)
+        collection = Collection(Content(), ours)
     before = lab.files()
-
-    printed = lab.garbage_collect(peer)
-    assert "eligible for deletion" in printed
-
-    after = lab.files()
-    kept_ours = {path: data for path, data in before.items() if "_moorage" in path or "_referrers" in path}
-    assert kept_ours
-    assert {path: after.get(path) for path in kept_ours} == kept_ours
-    # what no manifest names is what a collector is for; all else must be there still
-    for held in content.held.values():
-        held.blobs = {digest: data for digest, data in held.blobs.items() if digest in named}
+    assert "eligible for deletion" in lab.garbage_collect(peer)
+    check_ours_is_kept(before, lab.files())
     with lab.serving(OURS) as ours, lab.serving(peer) as theirs:
-        answered(ours.get(f"/v2/library/plain/blobs/{digest_of(dead)}"), 404)
-        content.check(ours)
-        content.check(theirs)
-        for subject, found in referrers.items():
-            assert referrers_of(ours, "library/ours", subject) == found
-        # what was collected can be pushed again: no link of it makes us believe that we have it
-        answered(ours.post(f"/v2/mounted/here/blobs/uploads/?mount={digest_of(dead)}&from=library/plain"), 202)
-        content.blob(ours, "library/plain", dead)
-        content.check(ours)
+        collection.check(ours, theirs)
 
 
 def test_after_our_deletes_their_collector_frees_the_space(lab: Lab, peer: Program) -> None:
@@ -167,9 +143,3 @@ def test_our_dash_m_keeps_referrers_and_doctor_finds_nothing(lab: Lab) -> None:
     with lab.serving(OURS) as ours:
         for subject, found in referrers.items():
             assert referrers_of(ours, "library/ours", subject) == found
-
-
-def named_by_manifests(content: Content) -> set[str]:
-    """Every digest that occurs in the bytes of a manifest."""
-    text = b"\n".join(body for held in content.held.values() for _, body in held.manifests.values()).decode()
-    return {digest for held in content.held.values() for digest in held.blobs if digest in text}
