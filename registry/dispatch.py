@@ -102,7 +102,7 @@ class Dispatch:
             response.body = b""  # its Content-Length stays, as RFC 9110 section 9.3.2 has it
         try:
             await response(scope, receive, send)
-        except StorageError as exc:
+        except (StorageError, OSError) as exc:  # of a disk, where the server itself sends from the file
             # nothing can be said to the client any more but that this is not the end: the server closes
             log.error("a response broke off: %s", exc, extra={"cause": str(exc.__cause__ or "")})
             raise ResponseBroken from exc

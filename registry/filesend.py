@@ -29,7 +29,7 @@ UNREACHABLE = frozenset((errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
 """What sockets say of a vanished client, besides Python's ConnectionErrors. listeners.py asks for ETIMEDOUT."""
 
 
-class TruncatedFile(RuntimeError):
+class TruncatedFile(OSError):
     """The file ends before the part that was announced: somebody has cut it."""
 
     def __init__(self) -> None:
