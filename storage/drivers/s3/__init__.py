@@ -9,6 +9,7 @@ xml.py           S3's XML, read and written
 errors.py        S3's faults to our errors, and what the operator's log says of them
 http.py          the pool of connections
 calls.py         one request: signed, sent, repeated where that is safe
+parts.py         the memory of a part while it is received
 body.py          the body of an answer to GET
 bucket.py        one bucket by its REST verbs: a call here is one request there, retries aside
 rest.py          bucket.py over HTTP

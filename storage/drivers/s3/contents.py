@@ -14,6 +14,7 @@ from math import inf
 from storage.driver import Tap
 from storage.drivers.s3.bucket import Bucket, Part, UploadGone
 from storage.drivers.s3.copies import give_up
+from storage.drivers.s3.parts import PartBuffer
 from storage.drivers.s3.probe import Probe
 from storage.drivers.s3.stages import part_size
 from storage.drivers.threads import Threads
@@ -33,7 +34,7 @@ class Contents:
         self._chunksize = chunksize
         self._looks = looks
 
-    async def put(self, key: str, data: bytes | bytearray, sha256: bytes | None, fresh: float) -> None:
+    async def put(self, key: str, data: bytes | memoryview, sha256: bytes | None, fresh: float) -> None:
         try:
             await self._bucket.put(key, data, if_absent=await self._probe.honoured(), sha256=sha256)
         except PreconditionFailed:
@@ -52,25 +53,24 @@ class Contents:
     ) -> int:
         """write_content of the driver."""
         size = part_size(1, self._chunksize, length)
-        part = bytearray()
+        part, other = PartBuffer(size), PartBuffer(size)
         parts = _Parts(self._bucket, self._threads, key, tap)
         try:
             async for chunk in chunks:
                 left = memoryview(chunk)
                 while left:
-                    if len(part) >= size:  # not before more has come: what fills one part alone is put as it is
-                        await parts.send(part)
-                        part, size = bytearray(), part_size(parts.count + 1, self._chunksize, length)
-                    room = size - len(part)
-                    part += left[:room]
-                    left = left[room:]
+                    if part.is_full:  # not before more has come: what fills one part alone is put as it is
+                        await parts.send(part.view)
+                        part, other = other, part
+                        part.begin(part_size(parts.count + 1, self._chunksize, length))
+                    left = part.add(left)
             if not parts.begun:
-                await self._tap(tap, part)
+                data = part.view
+                await self._tap(tap, data)
                 verify()
-                await self._threads.finish(self.put(key, part, sha256, fresh))
-                return len(part)
-            if part:
-                await parts.send(part)
+                await self._threads.finish(self.put(key, data, sha256, fresh))
+                return len(data)
+            await parts.send(part.view)
             await parts.sent()
             verify()
             await self._threads.finish(self._complete(key, parts, fresh))
@@ -108,13 +108,16 @@ class Contents:
             return False
         return found.size == size and found.date - found.modified <= fresh
 
-    async def _tap(self, tap: Tap, data: bytearray) -> None:
+    async def _tap(self, tap: Tap, data: memoryview) -> None:
         if data:
-            await self._threads.run(tap, memoryview(data))
+            await self._threads.run(tap, data)
 
 
 class _Parts:
-    """A multipart upload to a final key: one part is sent and hashed while the next is received."""
+    """A multipart upload to a final key: one part is sent and hashed while the next is received.
+
+    What is sent stays as it is until the next but one is.
+    """
 
     def __init__(self, bucket: Bucket, threads: Threads, key: str, tap: Tap) -> None:
         self.id = ""
@@ -131,7 +134,7 @@ class _Parts:
     def begun(self) -> bool:
         return self.count > 0
 
-    async def send(self, data: bytearray) -> None:
+    async def send(self, data: memoryview) -> None:
         await self.sent()
         self.count += 1
         self.size += len(data)
@@ -143,8 +146,8 @@ class _Parts:
             await self._threads.finish(sending)
             self._sending = None
 
-    async def _send(self, data: bytearray, number: int) -> None:
-        hashing = self._threads.start(self._tap, memoryview(data))
+    async def _send(self, data: memoryview, number: int) -> None:
+        hashing = self._threads.start(self._tap, data)
         try:
             if not self.id:
                 self.id = await self._bucket.create_upload(self._key)

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 AHEAD = 600.0
 LAST = 30.0
-"""Seconds: credentials with less left are not signed with; the store's clock and ours differ a little."""
+"""Seconds: credentials with less left are signed with only where there are no others; the store's clock and ours
+differ a little."""
 
 PAUSE = 5.0
 

@@ -23,6 +23,7 @@ from typing import Any
 from storage.driver import StageInfo, Tap
 from storage.drivers.s3.bucket import Bucket, Part, UploadGone
 from storage.drivers.s3.copies import LARGEST_COPY, MOST_PARTS, Copier, give_up
+from storage.drivers.s3.parts import PartBuffer
 from storage.drivers.threads import Threads
 from storage.errors import ObjectNotFound, OffsetMismatch, Unavailable
 
@@ -135,7 +136,7 @@ class Stages:
                 if upload.key == key:
                     await self._bucket.abort_upload(key, upload.id)
 
-    async def whole(self, key: str, size: int) -> bytes | bytearray | None:
+    async def whole(self, key: str, size: int) -> bytes | memoryview | None:
         """All bytes of an open stage, where this process still has them. Raises what complete raises."""
         growing = await self._of_size(key, size)
         if not growing.id:
@@ -154,7 +155,7 @@ class Stages:
         """Bytes of the part that comes behind `ahead` more."""
         return part_size(len(growing.parts) + ahead + 1, self._chunksize)
 
-    async def store(self, growing: Growing, offset: int, data: bytearray, tap: Tap | None) -> int:
+    async def store(self, growing: Growing, offset: int, data: memoryview, tap: Tap | None) -> int:
         """Add a part. Returns the new length."""
         async with growing.lock:
             self._check(growing, offset)
@@ -169,7 +170,7 @@ class Stages:
                 except UploadGone as exc:
                     raise ObjectNotFound(growing.key) from exc
         if tap is not None:
-            await self._threads.run(tap, memoryview(data))
+            await self._threads.run(tap, data)
         return offset + len(data)
 
     def start(self, work: Coroutine[Any, Any, int]) -> "asyncio.Task[int]":
@@ -187,21 +188,20 @@ class Stages:
         if growing.size != offset:
             raise OffsetMismatch(growing.size)
 
-    async def _add(self, growing: Growing, data: bytearray) -> None:
+    async def _add(self, growing: Growing, data: memoryview) -> None:
         if not growing.id or (growing.parts and growing.parts[-1].size < SMALLEST):
             await self._start_anew(growing, data)
         else:
             number = growing.parts[-1].number + 1 if growing.parts else 1
+            self._kept.drop(growing)  # before the part behind it: two are in memory, no more
             part = await self._bucket.upload_part(growing.key, growing.id, number, data, checksum=False)
             growing.parts.append(part)
             if number == 1:
                 self._kept.keep(growing, data)
-            else:
-                self._kept.drop(growing)
         growing.size += len(data)
         growing.modified = growing.parts[-1].modified
 
-    async def _start_anew(self, growing: Growing, data: bytearray) -> None:
+    async def _start_anew(self, growing: Growing, data: memoryview) -> None:
         """A new upload that starts with the bytes so far, and goes on with data."""
         key, size = growing.key, growing.size
         self._kept.drop(growing)
@@ -211,7 +211,7 @@ class Stages:
         id = await self._bucket.create_upload(key, checksums=False, alone=True)
         try:
             parts = [] if size < SMALLEST else await self._copier.parts(key, size, key, id)
-            first = head + data if head else data
+            first = memoryview(head + data) if head else data
             parts.append(await self._bucket.upload_part(key, id, len(parts) + 1, first, checksum=False))
         except BaseException:
             await give_up(self._bucket, key, id)  # then the object is the stage
@@ -354,21 +354,28 @@ class _Kept:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._data: OrderedDict[Growing, bytearray] = OrderedDict()
+        self._data: OrderedDict[Growing, memoryview] = OrderedDict()
 
-    def keep(self, growing: Growing, data: bytearray) -> None:
+    def keep(self, growing: Growing, data: memoryview) -> None:
         self.drop(growing)
         self._data[growing] = data
-        self._size += len(data)
+        self._size += _held(data)
         while self._size > self._limit:
             self.drop(next(iter(self._data)))
 
-    def get(self, growing: Growing) -> bytearray | None:
+    def get(self, growing: Growing) -> memoryview | None:
         data = self._data.get(growing)
         return data if data is not None and len(data) == growing.size else None
 
     def drop(self, growing: Growing) -> None:
-        self._size -= len(self._data.pop(growing, b""))
+        data = self._data.pop(growing, None)
+        if data is not None:
+            self._size -= _held(data)
+
+
+def _held(data: memoryview) -> int:
+    """Bytes of memory that a view keeps, of which it may show fewer."""
+    return memoryview(data.obj).nbytes
 
 
 class _Sender:
@@ -379,23 +386,22 @@ class _Sender:
         self._growing = growing
         self._offset = offset
         self._tap = tap
-        self._part = bytearray()
-        self._size = stages.part_size(growing, 0)
+        self._part = PartBuffer(stages.part_size(growing, 0))
+        self._spare: PartBuffer | None = None
+        self._begun = False
         self._sending: asyncio.Task[int] | None = None
         self._failed = False
 
     async def add(self, chunk: bytes) -> None:
         left = memoryview(chunk)
         while left:
-            room = self._size - len(self._part)
-            self._part += left[:room]
-            left = left[room:]
-            if len(self._part) >= self._size:
+            left = self._part.add(left)
+            if self._part.is_full:
                 await self._send()
 
     async def flush(self) -> int:
         """Store what has been added. Returns the length of the stage."""
-        if self._part and not self._failed:
+        if self._part.filled and not self._failed:
             await self._send()
         await self._sent()
         return self._offset
@@ -407,9 +413,12 @@ class _Sender:
 
     async def _send(self) -> None:
         await self._sent()
-        part, self._part = self._part, bytearray()
-        self._size = self._stages.part_size(self._growing, 1)
-        self._sending = self._stages.start(self._stages.store(self._growing, self._offset, part, self._tap))
+        part, size = self._part, self._stages.part_size(self._growing, 1)
+        self._sending = self._stages.start(self._stages.store(self._growing, self._offset, part.view, self._tap))
+        self._part = self._spare or PartBuffer(size)
+        self._part.begin(size)
+        # the first may be kept to be published as it is, so it is not filled again
+        self._spare, self._begun = part if self._begun else None, True
 
     async def _sent(self) -> None:
         if self._sending is not None:
