@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api import IMAGE, digest_of
+from tests.api import IMAGE, INDEX, digest_of, index
 
 from .content import Content, answered, named_by_manifests, referrers_of
 from .corpora import noise, push_common, push_multi, push_ours
@@ -132,6 +132,29 @@ def test_our_dash_m_keeps_the_images_of_an_index(lab: Lab, peer: Program, tmp_pa
         content.check(ours)
         content.check(theirs)
         answered(ours.get(f"/v2/library/multi/manifests/{untagged['digest']}"), 404)
+
+
+def test_a_platform_that_one_repository_deleted_keeps_its_layers_in_another(
+    lab: Lab, peer: Program, tmp_path: Path
+) -> None:
+    """distribution 3.1.1 looks into an image once for all repositories, and not at all in the one that lacks it: the
+    layers of the other one, tagged and whole, go (its #4939 tells of such losses). Ours looks in each."""
+    content = Content()
+    with lab.serving(OURS) as ours:
+        for name in ("a", "b"):
+            child = content.image(ours, name, noise("layer", 1000))
+            content.manifest(ours, name, index(child), INDEX, tag="t")
+        content.without_manifest(ours, "a", child["digest"])
+    control = copied(lab, tmp_path / "control")
+    _, hexadecimal = digest_of(noise("layer", 1000)).split(":")
+    layer = f"blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
+    assert layer in blobs_of(control)
+    lab.garbage_collect(OURS, "-m", "--grace", "0s")
+    control.garbage_collect(peer, "-m")
+    assert layer not in blobs_of(control)
+    content.of("a").blobs.clear()
+    with lab.serving(OURS) as ours:
+        content.check(ours)
 
 
 def test_our_dash_m_keeps_referrers_and_doctor_finds_nothing(lab: Lab) -> None:
