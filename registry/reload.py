@@ -13,17 +13,16 @@ A registry whose terminal goes away gets the same signal, and stops as it always
 
 import logging
 import os
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
 
 from registry import logs
 from registry.config import Config, ConfigError, Loaded, files, show
-from registry.tls import replace_files
+from registry.tls import ServerContext, replace_files
 
 log = logging.getLogger(__name__)
 
-Reload = Callable[[ssl.SSLContext | None], bool]
+Reload = Callable[[ServerContext | None], bool]
 """(the context of the listeners) -> did it go well?"""
 
 
@@ -34,7 +33,7 @@ class Reloader:
         self._running, self._again = loaded.config, again
         self.quiet = False
 
-    def __call__(self, context: ssl.SSLContext | None) -> bool:
+    def __call__(self, context: ServerContext | None) -> bool:
         try:
             loaded = self._again()
             files.check_files(loaded)

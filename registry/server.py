@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -37,7 +36,7 @@ from registry.listeners import BACKLOG, listening, printable
 from registry.protocol import RegistryProtocol
 from registry.reload import Reload, Terminal
 from registry.stalls import Watch
-from registry.tls import server_context
+from registry.tls import ServerContext, server_context
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +247,7 @@ class Server:
 
     app: ASGIApp
     sockets: list[socket.socket]
-    tls: ssl.SSLContext | None
+    tls: ServerContext | None
     limits: Limits
     drain: float
     beside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext

@@ -64,11 +64,32 @@ CLIENT_AUTH = {
 }
 
 
-def server_context(config: TLSConfig) -> ssl.SSLContext | None:
+class ServerContext(ssl.SSLContext):
+    """One that a server keeps for its life, while new connections are made by its `successor`, once there is one.
+
+    So what the successor does not trust is shut out at once: it has keys of its own for the tickets of sessions, and
+    what was resumed by the old ones would not be verified anew.
+    """
+
+    successor: ssl.SSLContext | None = None
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        wrap = self.successor.wrap_bio if self.successor else super().wrap_bio
+        return wrap(incoming, outgoing, server_side, server_hostname, session)
+
+
+def server_context(config: TLSConfig) -> ServerContext | None:
     """None for plain HTTP. Raises OSError for a file that cannot be read, ConfigError for what cannot be done."""
     if not config.certificate and not config.key:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION  # a client could have us compute keys for ever
     context.set_alpn_protocols(["http/1.1"])
     _set_version(context, config.minimumtls)
@@ -79,20 +100,12 @@ def server_context(config: TLSConfig) -> ssl.SSLContext | None:
     return context
 
 
-def replace_files(context: ssl.SSLContext, config: TLSConfig) -> None:
-    """New connections see the certificate, key and CAs that stand in the files now; what else there is stays.
+def replace_files(context: ServerContext, config: TLSConfig) -> None:
+    """New connections see the certificate, key and CAs that stand in the files now.
 
-    A context cannot forget a CA, so each handshake goes over to one that is made anew. (OpenSSL asks the callback for
-    clients that name no server, too, and leaves version, suites and clientauth as the first context has them.)
     Raises as server_context does, and has changed nothing then.
     """
-    fresh = server_context(config)
-    assert fresh is not None
-
-    def go_over(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, first: ssl.SSLContext) -> None:
-        connection.context = fresh
-
-    context.sni_callback = go_over
+    context.successor = server_context(config)
 
 
 def _set_version(context: ssl.SSLContext, name: str) -> None:
@@ -140,7 +153,7 @@ def _load_certificate(context: ssl.SSLContext, config: TLSConfig) -> None:
     try:
         context.load_cert_chain(config.certificate, config.key, no_passphrase)
     except ssl.SSLError as exc:
-        problem = f"{config.certificate} and {config.key} are no PEM certificate with its key: {exc.reason}"
+        problem = f"{config.certificate} and {config.key} are no PEM certificate with its key: {exc.reason or exc}"
         raise ConfigError("http.tls.certificate", problem) from exc
 
 

@@ -11,7 +11,6 @@
 """
 
 import signal
-import ssl
 from asyncio import Runner
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, closing, nullcontext
@@ -29,7 +28,7 @@ from registry.reload import Reloader
 from registry.server import LoopFactory, Server, best_loop, debug_server, drain_of, limits_of, within_descriptors
 from registry.siblings import Siblings
 from registry.supervisor import ENDING, SIGNALS, Supervisor
-from registry.tls import server_context
+from registry.tls import ServerContext, server_context
 
 AFTER_DRAIN = 10.0
 """Seconds that a worker may take for the rest of its end: what it aborts, what it closes."""
@@ -86,7 +85,7 @@ class Heritage:
     config: Config
     limits: Limits
     apps: list[Application]
-    context: ssl.SSLContext | None
+    context: ServerContext | None
     loop_factory: LoopFactory
     listeners: list[list[socket]]
     debug_sockets: list[socket]

@@ -20,7 +20,7 @@ from registry.config import Config, Loaded, load
 from registry.reload import Reloader, changes
 from registry.tls import server_context
 from tests.rawsocket import RawConnection, request
-from tests.registry.test_tls import client, handshake
+from tests.registry.test_tls import client, connected, handshake
 from tests.registry.test_workers import PATIENCE, Registry, serving, wait_until
 
 FILE = "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\n"
@@ -255,6 +255,30 @@ def test_f40_client_authorities_are_swapped(
     assert reload(context)
     assert "need a restart: http.tls.clientcas" in capsys.readouterr().err
     assert admitted() == (False, True)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_whose_authority_is_gone_resumes_no_session(
+    settings: Settings, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """Resumed, it would not be asked for a certificate, and get a ticket for the next time."""
+    pair, first, second = Pair(tmp_path), trustme.CA(), trustme.CA()
+    pem = tmp_path / "clients.pem"
+    first.cert_pem.write_to_path(str(pem))
+    tls = json.dumps({"certificate": f"{pair.link}/tls.crt", "key": f"{pair.link}/tls.key", "clientcas": [str(pem)]})
+    settings.write(f"http: {{tls: {tls}}}\n")
+    loaded = settings.load()
+    context = server_context(loaded.config.http.tls)
+    assert context is not None
+    visitor = client(pair.authority, version)
+    first.issue_cert("visitor").configure_cert(visitor)
+    session = connected(context, visitor).session
+    assert connected(context, visitor, session=session).session_reused
+    reload = Reloader(loaded, settings.load)
+    second.cert_pem.write_to_path(str(pem))
+    assert reload(context)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connected(context, visitor, session=session)
 
 
 # What needs no signal.

@@ -52,9 +52,22 @@ def handshake(
     server: ssl.SSLContext, client: ssl.SSLContext, server_name: str | None = "localhost"
 ) -> tuple[str | None, str]:
     """Version and cipher suite. Raises ssl.SSLError."""
+    side = connected(server, client, server_name)
+    cipher = side.cipher()
+    assert cipher
+    return side.version(), cipher[0]
+
+
+def connected(
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+    server_name: str | None = "localhost",
+    session: ssl.SSLSession | None = None,
+) -> ssl.SSLObject:
+    """The client's side, which may resume a session. Raises ssl.SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
-        client.wrap_bio(to_client, to_server, server_hostname=server_name),
+        client.wrap_bio(to_client, to_server, server_hostname=server_name, session=session),
         server.wrap_bio(to_server, to_client, server_side=True),
     ]
     waiting = sides
@@ -69,9 +82,7 @@ def handshake(
     assert not waiting
     with pytest.raises(ssl.SSLWantReadError):  # what TLS 1.3 says of a client's certificate comes after the handshake
         sides[0].read(1)
-    cipher = sides[0].cipher()
-    assert cipher
-    return sides[0].version(), cipher[0]
+    return sides[0]
 
 
 def test_no_tls_without_a_certificate() -> None:
