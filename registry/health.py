@@ -69,6 +69,11 @@ class Check:
             await asyncio.wait({self._look}, timeout=max(0.0, self._began + PATIENCE - self._clock()))
         return self._silence() or self._said or OK
 
+    async def now_in_full(self) -> str:
+        """As now, for operators: with hosts and paths."""
+        said = await self.now()
+        return self._in_full if said == self._said else said
+
     @property
     def failure(self) -> str:
         """In full, for operators; "" until it has failed often enough."""
@@ -77,6 +82,10 @@ class Check:
             return silence
         if self._failures < self._threshold:
             return ""
+        return self._in_full
+
+    @property
+    def _in_full(self) -> str:
         return f"{self._said} ({self._cause})" if self._cause not in self._said else self._said
 
     async def has_failed(self) -> bool:
@@ -172,10 +181,10 @@ class Health:
 
     async def ready(self) -> Answer:
         """For anybody: no hosts, no paths."""
-        return await self._readiness(lambda check: "fails")
+        return await self._readiness(Check.now, lambda check: "fails")
 
     async def ready_in_full(self) -> Answer:
-        return await self._readiness(lambda check: check.failure)
+        return await self._readiness(Check.now_in_full, lambda check: check.failure)
 
     async def status(self) -> Answer:
         """distribution's /debug/health: what has failed, and nothing else."""
@@ -195,10 +204,11 @@ class Health:
             for check in filter(None, (self._storage, self._presence, self._images, *self._polled)):
                 await check.aclose()
 
-    async def _readiness(self, why: Callable[[Check], str]) -> Answer:
-        storage = await self._storage.now()
+    async def _readiness(self, now: Callable[[Check], Awaitable[str]], why: Callable[[Check], str]) -> Answer:
+        """now: of what is looked at because somebody asks.   why: of the configured checks that have failed."""
+        storage = await now(self._storage)
         if storage == OK and self._images is not None:
-            storage = await self._images.now()
+            storage = await now(self._images)
         said = {"serving": "stopping" if self._stopping else OK, "storage": storage}
         said |= {check.setting: why(check) if check.failure else OK for check in self._polled}
         ready = all(each == OK for each in said.values())

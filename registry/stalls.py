@@ -48,7 +48,7 @@ class Watched(Protocol):
 class Watch:
     """The open connections of a server.
 
-    accepted: how many there have been.   refused: those above the limit since the log last said so.
+    accepted: how many there have been.   refused: those of them above the limit.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
@@ -56,7 +56,7 @@ class Watch:
         self.connections: set[Watched] = set()
         self.timer: asyncio.TimerHandle | None = None
         self.accepted = self.refused = 0
-        self._said = -math.inf
+        self._said, self._unsaid = -math.inf, 0
         self._received = self._sent = 0  # of connections that are closed
         self.empty = asyncio.Event()
         self.empty.set()
@@ -79,14 +79,15 @@ class Watch:
     def refuse(self, limit: int) -> None:
         """Count a connection above the limit, and say so now and then."""
         self.refused += 1
+        self._unsaid += 1
         if self.loop.time() - self._said >= _SAID_EACH:
             self._said = self.loop.time()
             log.warning(
                 "too many connections: %d refused, as %d are open; raise limits.maxconnections, or add workers",
-                self.refused,
+                self._unsaid,
                 limit,
             )
-            self.refused = 0
+            self._unsaid = 0
 
     def traffic(self) -> tuple[int, int]:
         """Bytes of all connections that there have been: received, sent."""

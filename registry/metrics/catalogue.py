@@ -69,6 +69,7 @@ BROKEN = Family(
 CONNECTIONS = Family("registry_http_connections", "gauge", "Open connections of clients.")
 CONNECTIONS_LIMIT = Family("registry_http_connections_limit", "gauge", "limits.maxconnections, of all workers.")
 ACCEPTED = Family("registry_http_connections_accepted", "counter", "Connections that clients have opened.")
+REFUSED = Family("registry_http_connections_refused", "counter", "Of those, closed because the limit was reached.")
 RECEIVED = Family("registry_http_received_bytes", "counter", "Bytes that came from clients, heads included.")
 SENT = Family("registry_http_sent_bytes", "counter", "Bytes that were sent to clients, heads included.")
 

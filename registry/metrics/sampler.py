@@ -36,6 +36,7 @@ def sample_server(numbers: Numbers, hosting: Hosting) -> None:
     numbers.set(catalogue.CONNECTIONS, (), len(watch.connections))
     numbers.set(catalogue.CONNECTIONS_LIMIT, (), hosting.limit)
     numbers.total(catalogue.ACCEPTED, (), watch.accepted)
+    numbers.total(catalogue.REFUSED, (), watch.refused)
     numbers.total(catalogue.RECEIVED, (), received)
     numbers.total(catalogue.SENT, (), sent)
 

@@ -18,6 +18,7 @@ class Subject:
     def __init__(self) -> None:
         self.looks, self.now = 0, 1000.0
         self.said = ""
+        self.cause: Exception | None = None
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -25,7 +26,7 @@ class Subject:
         self.looks += 1
         await self.answering.wait()
         if self.said:
-            raise Unwell(self.said)
+            raise Unwell(self.said) from self.cause
 
     def check(self, threshold: int = 1, interval: float = 10.0, name: str = "subject") -> Check:
         return Check(f"health.{name}", name, self.ask, interval=interval, threshold=threshold, clock=lambda: self.now)
@@ -165,6 +166,16 @@ async def test_what_anybody_is_told_and_what_operators_are(subject: Subject) -> 
             {"ready": False, "checks": checks | {"health.http.0": page.said}},
         )
         assert said(await both.status()) == (503, {"http.0": page.said})
+
+
+async def test_paths_are_for_operators_alone(subject: Subject) -> None:
+    subject.said, subject.cause = "permission denied", PermissionError("/srv/registry")
+    health = Health(subject.check(), [], gating=False)
+    for answer, storage in (
+        (await health.ready(), "permission denied"),
+        (await health.ready_in_full(), "permission denied (/srv/registry)"),
+    ):
+        assert said(answer)[1]["checks"]["storage"] == storage
 
 
 async def test_status_is_distributions(subject: Subject) -> None:

@@ -79,3 +79,12 @@ async def test_watch_knows_what_has_gone_both_ways() -> None:
     assert (watch.accepted, watch.traffic()) == (2, (6, 10))
     assert watch.timer
     watch.timer.cancel()
+
+
+async def test_the_log_says_the_news_and_the_metric_all(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch(asyncio.get_running_loop(), 1.0)
+    for _ in range(3):
+        watch.refuse(7)
+    assert watch.refused == 3
+    (line,) = caplog.messages
+    assert "1 refused, as 7 are open" in line

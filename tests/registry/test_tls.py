@@ -216,6 +216,7 @@ def test_what_cannot_be(files: dict[str, str], clientcas: tuple[trustme.CA, tupl
         with pytest.raises(ConfigError) as caught:
             server_context(TLSConfig(**settings))
         assert caught.value.path == path.strip()
+        assert "None" not in str(caught.value)
 
 
 def test_encrypted_key_does_not_ask_for_a_passphrase(files: dict[str, str]) -> None:
