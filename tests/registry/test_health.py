@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,7 @@ def subject() -> Subject:
     return Subject()
 
 
-def said(answer: Answer) -> tuple[int, object]:
+def said(answer: Answer) -> tuple[int, Any]:
     return answer.status, json.loads(answer.body)
 
 

@@ -304,9 +304,9 @@ async def test_explain(shelf: Shelf) -> None:
     found = await explain(shelf.driver, made["plain"])
     assert found.info is not None
     assert [use for use in found.uses if use.repository == A] == [
-        Use("a", "revision", "", True),
-        Use("a", "tag", "plain", True),
-        Use("a", "subject", str(made["signature"]), False),
+        Use(A, "revision", "", True),
+        Use(A, "tag", "plain", True),
+        Use(A, "subject", str(made["signature"]), False),
     ]
     layer = await explain(shelf.driver, Digest.of(b"layer"))
     assert {(use.repository, use.how, use.keeps) for use in layer.uses} == {
