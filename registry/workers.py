@@ -30,8 +30,9 @@ from registry.siblings import Siblings
 from registry.supervisor import ENDING, SIGNALS, Supervisor
 from registry.tls import ServerContext, server_context
 
-AFTER_DRAIN = 10.0
-"""Seconds that a worker may take for the rest of its end: what it aborts, what it closes."""
+AFTER_DRAIN = 45.0
+"""Seconds that a worker may take for the rest of its end: what it aborts, what it closes. Spans for a collector that is
+away take 30 of them (OpenTelemetry gives up then), and who waits for that does not hang."""
 
 
 def run(

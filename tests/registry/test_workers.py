@@ -1,6 +1,7 @@
 """Several workers on one address: real processes under the real command line."""
 
 import errno
+import inspect
 import itertools
 import json
 import os
@@ -19,11 +20,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from opentelemetry.sdk._shared_internal import BatchProcessor
 
 from registry import cli
 from registry.config import Config
 from registry.listeners import listening_each, printable
-from registry.workers import without_chores
+from registry.workers import AFTER_DRAIN, without_chores
 from tests.api import digest_of
 from tests.rawsocket import RawConnection, Response, Truncated, connected, request
 
@@ -279,6 +281,11 @@ def test_a_tls_session_is_resumed_by_any_worker(tmp_path: Path) -> None:
 
 
 # The end.
+
+
+def test_a_worker_has_time_for_its_last_spans() -> None:
+    """To a collector that does not answer."""
+    assert inspect.signature(BatchProcessor.shutdown).parameters["timeout_millis"].default / 1000 < AFTER_DRAIN
 
 
 def by_parent(registry: Registry) -> None:
