@@ -176,6 +176,7 @@ class Supervisor:
                 os._exit(status)
 
     def _answer(self, number: int) -> None:
+        self._heartbeats.beat(number)  # before anybody counts on from its predecessor's silence
         self._answering[number] = 1
         os.kill(os.getppid(), signal.SIGCHLD)  # to whoever adopted it, this says nothing
 
@@ -198,19 +199,25 @@ class Supervisor:
     def _end_hanging(self) -> None:
         now = time.monotonic()
         if now >= self._kill_due:
-            for worker in self._workers:
-                self._end_now(worker, "has not ended in time")
             self._kill_due = math.inf
-        if now >= self._look_due:
-            self._look_due = now + LOOK
             for worker in self._workers:
-                if self._answering[worker.number] and self._heartbeats.silence(worker.number) == LOOKS:
-                    self._end_now(worker, f"has not answered for {LOOK * LOOKS:.0f} seconds")
+                if worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGKILL)
+                    log.error("worker %d has not ended in time and is killed", worker.number)
+        if now >= self._look_due:
+            for worker in self._workers:
+                if worker.pid is not None and self._answering[worker.number]:
+                    self._judge(worker.number, worker.pid, self._heartbeats.silence(worker.number))
+            self._look_due = time.monotonic() + LOOK
 
-    def _end_now(self, worker: Worker, why: str) -> None:
-        if worker.pid is not None:
-            log.error("worker %d %s and is killed", worker.number, why)
-            os.kill(worker.pid, signal.SIGKILL)
+    def _judge(self, number: int, pid: int, silence: int) -> None:
+        """Killed is who is still silent after it was said: where a log that nobody reads has stopped all, it stops us
+        as well, and the workers have answered by the time we go on.
+        """
+        if silence == LOOKS:
+            log.error("worker %d has not answered for %.0f seconds and is killed unless it does", number, LOOK * LOOKS)
+        elif silence > LOOKS:
+            os.kill(pid, signal.SIGKILL)
 
     def _ended(self, worker: Worker, how: str, code: int = -1) -> None:
         """code: above 0 when the worker has said itself what was wrong."""

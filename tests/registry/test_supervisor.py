@@ -9,11 +9,12 @@ import pytest
 pytestmark = pytest.mark.slow
 
 SUPERVISED = """
-import os, signal, sys, time
+import logging, os, signal, sys, time
 from mmap import mmap
 from registry import supervisor
 supervisor.STEADY, supervisor.LOOK, supervisor.LOOKS = 0.05, 0.02, 50
 lives, ended = mmap(-1, 2), []
+{before}
 def beating(beat):
     while not ended:
         beat()
@@ -40,9 +41,9 @@ except supervisor.WorkersFailed as exc:
 """
 
 
-def supervised(body: str, **options: object) -> list[str]:
+def supervised(body: str, before: str = "", **options: object) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SUPERVISED.format(body=body)],
+        [sys.executable, "-W", "error", "-c", SUPERVISED.format(body=body, before=before)],
         stdout=subprocess.PIPE,
         text=True,
         timeout=20,
@@ -85,6 +86,30 @@ def test_worker_that_hangs_is_replaced() -> None:
     assert said[:2] == ["up", "stopping"]
     assert sorted(said[2:4]) == ["ended 1", "ended 2"]
     assert said[4:] == ["returned 0"]
+
+
+def test_worker_that_answers_when_its_silence_was_said_lives_on() -> None:
+    """As where all have waited for somebody to read the log."""
+    before = """
+read = mmap(-1, 2)
+class Log(logging.Handler):
+    def emit(self, record):
+        read[0] = 1
+        while "not answered" in record.msg and not read[1]:
+            time.sleep(0.001)
+logging.getLogger().addHandler(Log())
+def waiting(beat):
+    while not read[0]:
+        time.sleep(0.001)
+    beat()
+    read[1] = 1
+    for _ in range(10):
+        beat()
+        time.sleep(0.01)
+    os.kill(os.getppid(), signal.SIGTERM)
+"""
+    said = supervised("up(); number and waiting(beat); beating(beat); say('ended', lives[number])", before=before)
+    assert said == ["up", "stopping", "ended 1", "ended 1", "returned 0"]
 
 
 def test_worker_that_does_not_end_is_killed() -> None:
