@@ -85,8 +85,9 @@ class Builder:
             and (found := _PLACEHOLDER.search(node.text))
         ):
             variable = PREFIX + path.upper().replace(".", "_")
+            what = "${...}" if is_secret(path) else found[0]  # which may be part of a password
             self.warnings.append(
-                f"{path}: nothing fills in {found[0]}; to have it from the environment set {variable} ({node.origin})"
+                f"{path}: nothing fills in {what}; to have it from the environment set {variable} ({node.origin})"
             )
 
     def levels(self, kind: type[object], node: Node, path: str) -> tuple[object, ...]:

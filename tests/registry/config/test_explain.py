@@ -116,11 +116,13 @@ def test_other_software_may_have_variables_of_its_own() -> None:
 
 
 def test_nothing_fills_in_a_variable(tmp_path: Path) -> None:
+    """Nor is it named where it may be part of a password."""
     path = tmp_path / "config.yml"
-    path.write_text('version: 0.1\nhttp:\n  secret: "${SECRET}"\n')
-    loaded = load(path, {})
-    assert loaded.warnings == (
-        "http.secret: nothing fills in ${SECRET}; to have it from the environment set REGISTRY_HTTP_SECRET"
-        f" ({path}:3)",
-    )
-    assert load(path, {"REGISTRY_HTTP_SECRET": "s"}).warnings == ()
+    path.write_text('version: 0.1\nhttp: {secret: "a${b}c"}\nstorage: {filesystem: {rootdirectory: "/${WHERE}"}}\n')
+    folder = "STORAGE_FILESYSTEM_ROOTDIRECTORY"
+    assert set(load(path, {}).warnings) == {
+        f"http.secret: nothing fills in ${{...}}; to have it from the environment set REGISTRY_HTTP_SECRET ({path}:2)",
+        "storage.filesystem.rootdirectory: nothing fills in ${WHERE}; to have it from the environment set"
+        f" REGISTRY_{folder} ({path}:3)",
+    }
+    assert load(path, {"REGISTRY_HTTP_SECRET": "s", f"REGISTRY_{folder}": "/a"}).warnings == ()
