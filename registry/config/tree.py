@@ -78,13 +78,23 @@ def is_empty(node: Node) -> bool:
             return node.is_null or node.text == ""
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes a tab where Go's parser does: between the tokens of a line, not where its indentation is."""
+
+    def scan_to_next_token(self) -> None:
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (self.flow_level or not self.allow_simple_key):
+            self.forward()
+            super().scan_to_next_token()
+
+
 class _Reader:
     """One YAML text to one tree. `lines` tells whether a line number means something to the reader of an error."""
 
     def __init__(self, text: str, source: str, *, lines: bool) -> None:
         self.source, self.lines = source, lines
         self.subject = _subject(lines=lines)
-        self.loader = yaml.SafeLoader(text)
+        self.loader = _Loader(text)
         self.nodes = 0
         self.warnings: list[str] = []
 

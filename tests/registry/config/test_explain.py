@@ -16,7 +16,7 @@ STAR = "a value that begins with * or & needs quotes"
 
 MISTAKES = {
     "a tab": ("http:\n\taddr: s3cret\n", TAB, "3:1"),
-    "a tab behind a key": ("http:\taddr\n", TAB, "2:6"),
+    "a tab behind a dash": ("a:\n  -\ts3cret\n", TAB, "3:4"),
     "outdented by too little": ("storage:\n  filesystem:\n    rootdirectory: s3cret\n   delete:\n", INDENT, "5:4"),
     "a list's item": ("a:\n  - s3cret\n b: 1\n", INDENT, "4:2"),
     "indented too far": ("a: s3cret\n  b: 1\n", COLON, "3:4"),

@@ -205,6 +205,13 @@ def test_of_a_key_given_twice_the_last_counts(write: Path) -> None:
     assert loaded.warnings == (f"maxtags: given more than once in one map; the last one counts ({write}:2)",)
 
 
+def test_tabs_between_tokens_are_blanks(write: Path) -> None:
+    """As for Go's parser: an editor leaves them at the end of a line, and before a comment."""
+    write.write_text("version:\t0.1\nhttp:\t# here\n  addr: :5001\t# there\nlog: {level:\tdebug,\tformatter: json}\t\n")
+    loaded = load(write, {})
+    assert (loaded.config.http.addr, loaded.config.log.level, loaded.config.log.formatter) == (":5001", "debug", "json")
+
+
 def test_a_second_document_stops_the_start(write: Path) -> None:
     """Distribution passes over it; but it may hold what protects."""
     assert problem(write, "version: 0.1\n---\nauth: {htpasswd: {path: /users}}\n") == (
