@@ -29,7 +29,8 @@ from registry.stores import open_driver
 from storage.garbage.eviction import Eviction
 from tests.api import INDEX, Api, digest_of, index
 from tests.interop.content import ACCEPT, Content
-from tests.interop.peers import OURS, V3, free_port, started, write_config
+from tests.interop.peers import OURS, V3, started, write_config
+from tests.ports import free_port
 
 LAYER = 256 << 10
 IMAGES = 24

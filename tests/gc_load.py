@@ -26,7 +26,8 @@ import httpx
 
 from tests.api import digest_of, image, with_query
 from tests.interop.buckets import BucketLab
-from tests.interop.peers import OURS, PEERS, Program, environment, free_port, started, write_config
+from tests.interop.peers import OURS, PEERS, Program, environment, started, write_config
+from tests.ports import free_port
 from tests.s3.servers import seaweedfs_server
 
 MANIFEST = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}

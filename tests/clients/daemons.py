@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+from tests.ports import free_port
+
 from .shell import CommandFailed, Shell
 from .tools import find
 
@@ -70,13 +72,6 @@ def wait_until_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool]
 
 def tail(log: Path, lines: int = 40) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def free_port() -> int:
-    """A port that nobody listens on now, on IPv4 and IPv6 alike (`localhost` is either)."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def accepts(host: str, port: int) -> bool:

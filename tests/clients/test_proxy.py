@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.interop.peers import V3, started, write_config
+from tests.ports import free_port
 
 from . import daemons
 from .api import Registry
@@ -43,7 +44,7 @@ class Cache:
 
 def push_to_upstream(stack: ExitStack, folder: Path, layout: Layout, repository: str) -> str:
     """The URL of a distribution that holds the layout and runs until the stack ends."""
-    port = daemons.free_port()
+    port = free_port()
     (folder / "data").mkdir(parents=True)
     stack.enter_context(started(V3, write_config(folder, folder / "data", port), port, folder / "upstream.log"))
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as http:

@@ -19,7 +19,8 @@ from registry.proxy.claim import fetch_id
 from storage import layout
 from storage.digest import Digest
 from storage.names import RepositoryName
-from tests.interop.peers import OURS, free_port, started, write_config
+from tests.interop.peers import OURS, started, write_config
+from tests.ports import free_port
 from tests.registry.proxy.scripted import Exchange, Scripted, scripted
 
 KILLS = max(6, int(os.environ.get("MOORAGE_KILLS", "0")) // 5)

@@ -21,7 +21,8 @@ from storage.content import ContentStore
 from storage.digest import Digest
 from storage.drivers.filesystem import FilesystemDriver
 from storage.purge import purge_uploads
-from tests.interop.peers import OURS, free_port, started, write_config
+from tests.interop.peers import OURS, started, write_config
+from tests.ports import free_port
 
 from .looker import Looker
 from .model import Model

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tests.clients.shell import Shell
-from tests.interop import peers
+from tests.ports import free_port
 
 # Of a compose file for registry:2, but for the port.
 REGISTRY_2 = {
@@ -27,7 +27,7 @@ def running(
     arguments: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, str]]:
     """A container that has turned healthy, by its own health check; yields its id and host:port."""
-    port = peers.free_port()
+    port = free_port()
     fixed = ("--detach", "--network", "host", "--read-only", "--health-interval", "1s", "--health-start-period", "0s")
     variables = [f"--env={name}={value}" for name, value in {**environ, "REGISTRY_HTTP_ADDR": f":{port}"}.items()]
     container = docker("docker", "run", *fixed, *variables, *options, image, *arguments).out.strip()

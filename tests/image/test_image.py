@@ -14,6 +14,7 @@ import pytest
 
 from tests.clients.shell import Shell
 from tests.interop import peers
+from tests.ports import free_port
 
 from .containers import no_capabilities, pull, push, push_and_pull, running, status, stop, wait_until_healthy
 
@@ -45,7 +46,7 @@ def test_a_fresh_volume_is_nobodys(docker: Shell, image: str, small: str) -> Non
 
 def test_what_watches_it(docker: Shell, image: str, small: str) -> None:
     """Load balancers ask the registry's port, Prometheus the debug address."""
-    debug = f"localhost:{peers.free_port()}"
+    debug = f"localhost:{free_port()}"
     options = ("--env", f"REGISTRY_HTTP_DEBUG_ADDR={debug}", "--env", "REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED=true")
     with running(docker, image, *options) as (container, address):
         push_and_pull(docker, small, address)
@@ -85,7 +86,7 @@ def test_what_registry_2_wrote_as_root(
     docker: Shell, image: str, small: str, volume: Path, workspace: Path, folder_of: int
 ) -> None:
     """folder_of: docker makes a missing folder as root; one that a user made stays his, with root's files in it."""
-    port = peers.free_port()
+    port = free_port()
     config = peers.write_config(workspace / "two", volume, port)
     with peers.started(peers.V2, config, port, workspace / "two.log"):
         push_and_pull(docker, small, f"localhost:{port}")

@@ -12,7 +12,7 @@ import pytest
 from tests.clients import daemons
 from tests.clients.shell import Shell
 from tests.clients.tools import ROOT
-from tests.interop import peers
+from tests.ports import free_port
 from tests.s3.servers import S3Server
 
 from .containers import no_capabilities, pull, push, running, status, stop
@@ -106,7 +106,7 @@ def test_user_data(
     unit = re.search(r"^ExecStart=(.*?)^ExecStop=(.*?)$", script, re.DOTALL | re.MULTILINE)
     assert written
     assert unit
-    port = peers.free_port()
+    port = free_port()
     settings = dict(line.split("=", 1) for line in written[1].splitlines())
     assert settings["REGISTRY_HTTP_ADDR"] == "localhost:5000"
     assert settings["REGISTRY_STORAGE_MAINTENANCE_READONLY"] == READ_ONLY["REGISTRY_STORAGE_MAINTENANCE_READONLY"]

@@ -5,7 +5,6 @@ All are started with one and the same configuration file: it has keys of every k
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 
 import httpx
 import yaml
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -82,12 +83,6 @@ def environment() -> dict[str, str]:
     """Without what they would read besides the file: 2.8 does not even start where AWS_CA_BUNDLE is set."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "OTEL_", "AWS_"))}
     return kept | {"OTEL_TRACES_EXPORTER": "none"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

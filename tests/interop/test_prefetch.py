@@ -10,11 +10,12 @@ import pytest
 
 from registry import cli
 from tests.api import INDEX, index
+from tests.ports import free_port
 from tests.registry.proxy.scripted import scripted
 
 from .content import ACCEPT, Content
 from .corpora import noise
-from .peers import OURS, Lab, Program, free_port, started, write_config
+from .peers import OURS, Lab, Program, started, write_config
 from .test_upstreams import PASSWORD, USER, Signer, token_peer
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]

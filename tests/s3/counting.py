@@ -18,7 +18,8 @@ import httpx
 from registry.config.model import CacheConfig
 from tests.api import IMAGE, INDEX, digest_of, image, index, with_query
 from tests.interop.content import ACCEPT, answered
-from tests.interop.peers import V3, free_port, started, write_config
+from tests.interop.peers import V3, started, write_config
+from tests.ports import free_port
 from tests.s3.registries import config_of, serving
 from tests.s3.relay import Relay
 from tests.s3.servers import S3Server

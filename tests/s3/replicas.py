@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from tests.interop.peers import OURS, free_port, started, write_config
+from tests.interop.peers import OURS, started, write_config
+from tests.ports import free_port
 
 
 @dataclass

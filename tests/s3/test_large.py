@@ -20,7 +20,8 @@ import pytest
 
 from tests.api import with_query
 from tests.interop.content import answered
-from tests.interop.peers import OURS, free_port, started, write_config
+from tests.interop.peers import OURS, started, write_config
+from tests.ports import free_port
 from tests.s3.relay import relaying
 from tests.s3.servers import S3Server, seaweedfs_server
 

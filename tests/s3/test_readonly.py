@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.api import IMAGE, Api, digest_of, error_of, image
-from tests.interop.peers import OURS, free_port, started, write_config
+from tests.interop.peers import OURS, started, write_config
+from tests.ports import free_port
 from tests.s3.calls import GET, READS
 from tests.s3.registries import config_of, serving
 from tests.s3.relay import Relay, relaying

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.s3.servers import S3Server, free_ports, moto_server
+from tests.ports import free_ports
+from tests.s3.servers import S3Server, moto_server
 
 
 @pytest.mark.slow

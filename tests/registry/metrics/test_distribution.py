@@ -11,7 +11,8 @@ from registry.app import create_app
 from registry.config import StorageConfig
 from registry.metrics.catalogue import FAMILIES
 from registry.server import running
-from tests.interop.peers import V2, V3, Program, free_port, started, write_config
+from tests.interop.peers import V2, V3, Program, started, write_config
+from tests.ports import free_port
 
 from .serving import BLOB, LAYER, OCTETS, push
 from .test_page import measured, page_of

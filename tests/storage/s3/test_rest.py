@@ -26,7 +26,8 @@ from storage.drivers.s3.rest import RestBucket
 from storage.drivers.s3.settings import S3Settings
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, Unavailable
 from storage.ranges import ByteRange
-from tests.s3.servers import S3Server, free_ports
+from tests.ports import free_ports
+from tests.s3.servers import S3Server
 from tests.storage.s3.scripted import AT_ONCE, DROP, HANG, Captured, Reply, bucket_over, fault, scripted
 
 MIB = 1 << 20
