@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.ports import free_port
 
 BLOB = os.urandom(3 << 20)
 LAYER = f"sha256:{sha256(BLOB).hexdigest()}"
@@ -48,12 +49,6 @@ def push(url: str, name: str = "a/b") -> None:
 def pull(url: str, name: str = "a/b") -> None:
     assert ask(url, "GET", f"/v2/{name}/manifests/v1", headers={"Accept": IMAGE})[2] == MANIFEST
     assert ask(url, "GET", f"/v2/{name}/blobs/{LAYER}")[2] == BLOB
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager
