@@ -2,6 +2,7 @@
 
 - It has no loop and no thread, so that a fork copies nothing that is half done.
 - Its signals are blocked and waited for, and a worker unblocks them once it can act on them: none gets lost.
+- SIGALRM means that there may be something to do. It is the parent's own.
 - SIGCHLD means "look at your workers". A worker sends one to say that it answers, and the kernel when it has died.
 - SIGHUP reloads the parent first, whose next workers begin with what it has, and then the workers.
 - The first worker starts alone, so that what keeps all of them from starting is said once.
@@ -33,7 +34,7 @@ QUICK_DEATHS = 5
 """Of one worker in a row, after which the next would not live either."""
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
-SIGNALS = (*ENDING, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS = (*ENDING, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h; Python has no name for it
 
@@ -106,9 +107,9 @@ class Supervisor:
                 if self._verdict:
                     raise self._verdict
                 return self._status
-            came = signal.sigtimedwait(SIGNALS, self._patience())
-            if came and came.si_signo != signal.SIGCHLD and self._obey(came.si_signo):
-                return 128 + came.si_signo
+            came = _next_signal(self._patience())
+            if came not in (signal.SIGCHLD, signal.SIGALRM) and self._obey(came):
+                return 128 + came
             self._reap()
             self._announce()
             self._end_hanging()
@@ -263,6 +264,15 @@ def _how(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
+def _next_signal(patience: float) -> int:
+    """SIGALRM: none has come within so many seconds.
+
+    Not sigtimedwait: where SIGCONT comes behind its deadline, Python returns a number that nobody has set.
+    """
+    signal.setitimer(signal.ITIMER_REAL, max(patience, 1e-6))  # 0 would be never
+    return signal.sigwaitinfo(SIGNALS).si_signo
+
+
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
     """Inside, signals wait until somebody asks for them; what nobody has asked for by the end is dropped."""
@@ -271,6 +281,7 @@ def _blocked_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         while signal.sigtimedwait(SIGNALS, 0):
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

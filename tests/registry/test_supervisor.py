@@ -112,6 +112,22 @@ def waiting(beat):
     assert said == ["up", "stopping", "ended 1", "ended 1", "returned 0"]
 
 
+def test_a_parent_that_was_stopped_goes_on() -> None:
+    """And takes its awakening for no signal, late as it is for the next look."""
+    before = """
+def stopping(parent):
+    time.sleep(0.1)
+    os.kill(parent, signal.SIGSTOP)
+    time.sleep(0.2)
+    os.kill(parent, signal.SIGCONT)
+    time.sleep(0.1)
+    say('going on')
+    os.kill(parent, signal.SIGTERM)
+"""
+    said = supervised("up(); number and stopping(os.getppid()); beating(beat); say('ended')", before=before)
+    assert said == ["up", "going on", "stopping", "ended", "ended", "returned 0"]
+
+
 def test_worker_that_does_not_end_is_killed() -> None:
     body = "up(); number and os.kill(os.getppid(), signal.SIGTERM)"
     body += "; number and os.kill(os.getpid(), signal.SIGSTOP); beating(beat)"
