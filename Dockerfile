@@ -40,8 +40,8 @@ COPY deploy/image/config.yml /etc/docker/registry/config.yml
 RUN ln -s /opt/moorage/bin/registry /bin/registry && \
     ln -s docker/registry /etc/distribution && \
     mkdir -p /var/lib/registry && chown 10001:10001 /var/lib/registry && \
-    /opt/moorage/bin/python3 -c 'import registry.app, registry.cli, registry.server, registry.workers, storage.drivers.s3, \
-      registry.metrics.page, registry.proxy.mirrors, registry.tracing, re2, opentelemetry.sdk.trace.export, \
+    /opt/moorage/bin/python3 -c 'import registry.app, registry.cli, registry.serving.server, registry.processes.workers, storage.drivers.s3, \
+      registry.metrics.page, registry.proxy.mirrors, registry.watching.tracing, re2, opentelemetry.sdk.trace.export, \
       opentelemetry.exporter.otlp.proto.http.trace_exporter' && \
     registry check-config /etc/docker/registry/config.yml >/dev/null && registry --version
 # As registry:3 has it: traces need OTEL_TRACES_EXPORTER=otlp, an endpoint that is set for every container is not enough.

@@ -22,23 +22,23 @@ from starlette.types import ASGIApp
 
 from registry.application import Application
 from registry.auth import Authenticator, BasicAuthenticator, Htpasswd
-from registry.checks import health_of
 from registry.chores import at_work
 from registry.config import Config, ConfigError
-from registry.debug import Debug
 from registry.dispatch import Dispatch
 from registry.errors import RegistryError, respond
 from registry.middleware import AccessLog, ResponseHeaders
-from registry.probes import Gate, Probes, add_pages
 from registry.proxy.eviction import Bounds
-from registry.request_ids import RequestIds
 from registry.secret import UploadSecret
 from registry.services import Resolve, Services, Settings
 from registry.stores import manifest_rules, open_driver
-from registry.tracing import tracing
 from registry.urls import Urls
 from registry.version import version
-from registry.watched_driver import WatchedDriver, label_of
+from registry.watching.checks import health_of
+from registry.watching.debug import Debug
+from registry.watching.probes import Gate, Probes, add_pages
+from registry.watching.request_ids import RequestIds
+from registry.watching.tracing import tracing
+from registry.watching.watched_driver import WatchedDriver, label_of
 from storage import layout
 from storage.content import ContentStore
 from storage.driver import StorageDriver

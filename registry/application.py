@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from registry.debug import Debug
-from registry.health import Health
+from registry.watching.debug import Debug
+from registry.watching.health import Health
 
 
 @dataclass(frozen=True, eq=False, slots=True)

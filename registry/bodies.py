@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from registry.errors import BodyTooLarge
-from registry.inlet import EXTENSION, Inlet
+from registry.serving.inlet import EXTENSION, Inlet
 from storage.errors import SizeInvalid
 
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from registry.config import Config
-from registry.health import Health
 from registry.tasks import end_all
+from registry.watching.health import Health
 from storage.content import ContentStore
 from storage.errors import StorageError, StorageFull
 from storage.purge import purge_uploads

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from registry import streams
 from registry.arguments import parse
 from registry.commands.refusal import Refusal, explained, one_line
+from registry.serving import streams
 
 if TYPE_CHECKING:
     from registry.config import Loaded
@@ -103,7 +103,7 @@ def check_config(options: Namespace) -> int:
 @contextmanager
 def _working(options: Namespace, status: int) -> Iterator["Loaded"]:
     """For a command that works on the store and then ends. status: where it could not begin, or had to stop."""
-    from registry import logs
+    from registry.watching import logs
 
     try:
         loaded = _load(options)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from registry.answered import counted
+from registry.watching.answered import counted
 
 access = logging.getLogger("registry.access")
 

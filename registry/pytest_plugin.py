@@ -17,7 +17,7 @@ import pytest
 pytest.register_assert_rewrite("storage.testing")
 
 if TYPE_CHECKING:
-    from registry.server import RunningServer
+    from registry.serving.server import RunningServer
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def oci_registry() -> Iterator[RunningServer]:
     from registry.app import create_app
     from registry.config import Config
     from registry.config.model import DeleteConfig, StorageConfig
-    from registry.server import running
+    from registry.serving.server import running
 
     storage = StorageConfig(driver="inmemory", parameters={}, delete=DeleteConfig(enabled=True))
     config = Config(storage=storage)

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.types import ASGIApp
 
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from tests.api import Api
 
 

@@ -10,8 +10,8 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import DeleteConfig, MaintenanceConfig, ReadOnlyConfig, StorageConfig
-from registry.lifespan import lifespan
-from registry.logs import ACCESS
+from registry.serving.lifespan import lifespan
+from registry.watching.logs import ACCESS
 from tests.api import Api
 from tests.s3.servers import minio as minio  # fixtures that start a server when a test first asks
 from tests.s3.servers import moto as moto

@@ -83,6 +83,13 @@ def test_handlers_know_no_store_and_no_settings(path: Path) -> None:
     assert not [n for n in found if n.startswith(("registry.config", "registry.app", "registry.dispatch", "httpx"))]
 
 
+@pytest.mark.parametrize("path", modules("registry/serving"), ids=str)
+def test_the_server_knows_no_registry(path: Path) -> None:
+    parts = ("app", "chores", "dispatch", "handlers", "proxy", "routes", "services", "stores")
+    unknown = ("storage", *(f"registry.{part}" for part in parts))
+    assert not [name for name in imports(path) if name.startswith(unknown)]
+
+
 def test_only_app_and_commands_join_the_parts() -> None:
     joined = {"registry.app", "storage.drivers", "storage.content"}
     allowed = {"app.py", "chores.py", "stores.py", "__main__.py", "pytest_plugin.py", "services.py"}

@@ -26,7 +26,7 @@ import trustme
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
-from registry.server import RunningServer, running
+from registry.serving.server import RunningServer, running
 from tests import rawsocket
 from tests.api import IMAGE, INDEX, Api, digest_of, error_of, image
 from tests.conftest import read_only
@@ -155,7 +155,7 @@ from pathlib import Path
 from registry.app import create_app
 from registry.banner import banner
 from registry.config import load
-from registry.server import run
+from registry.serving.server import run
 
 lags = []
 

@@ -4,7 +4,7 @@ import sys
 
 from registry.commands.refusal import of_setting, one_line
 from registry.config import ConfigError, Loaded, files, show
-from registry.tls import server_context
+from registry.serving.tls import server_context
 
 
 def run(loaded: Loaded) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from registry.commands.refusal import Refusal
 from registry.config import Config
-from registry.listeners import split_address
+from registry.serving.listeners import split_address
 
 TIMEOUT = 4.0
 """Seconds; less than the image's own for the whole command, so that there is a line that says why."""

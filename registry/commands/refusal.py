@@ -24,7 +24,7 @@ def explained(exc: Exception, loaded: "Loaded") -> Refusal | None:
         return of_setting(exc, loaded)
     if isinstance(exc, StorageError):
         return Refusal(f"the {loaded.config.storage.driver} storage cannot be used: {exc}")
-    supervisor = sys.modules.get("registry.supervisor")  # nobody else raises it
+    supervisor = sys.modules.get("registry.processes.supervisor")  # nobody else raises it
     return Refusal(str(exc)) if supervisor and isinstance(exc, supervisor.WorkersFailed) else None
 
 

@@ -8,12 +8,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 
-from registry import logs, streams
 from registry.banner import banner
 from registry.commands.check_config import check_files
 from registry.commands.refusal import Refusal, explained, one_line
 from registry.config import Config, Loaded, files, load
+from registry.serving import streams
 from registry.version import version
+from registry.watching import logs
 
 log = logging.getLogger(__name__)
 
@@ -61,19 +62,19 @@ def _announce(loaded: Loaded, addresses: list[str], workers: int) -> None:
 
 def _serve(loaded: Loaded, options: Namespace, started: Callable[[list[str]], None]) -> int:
     from registry.app import create_app
-    from registry.reload import Reloader
+    from registry.processes.reload import Reloader
 
     reload, workers = Reloader(loaded, lambda: load(options.config, os.environ)), options.workers
     if workers > 1:
         from registry.metrics.numbers import Numbers
-        from registry.workers import run as run_workers
+        from registry.processes.workers import run as run_workers
 
         create = functools.partial(create_app, numbers=Numbers(workers))
         return run_workers(
             create, loaded.config, workers, started=started, failed=lambda exc: _say_why(exc, loaded), reload=reload
         )
 
-    from registry.server import run as run_here
+    from registry.serving.server import run as run_here
 
     app = create_app(loaded.config)
     run_here(app, loaded.config, started=started, debug=app.debug, health=app.health, reload=reload)

@@ -23,7 +23,6 @@ from registry.commands.healthcheck import EVERY, TIMEOUT
 from registry.commands.refusal import Refusal
 from registry.config import Config
 from registry.config.upstreams import UpstreamConfig, from_proxy
-from registry.listeners import split_address
 from registry.proxy.directory import folder_of
 from registry.proxy.limits import WINDOW
 from registry.proxy.probe import PREVIEW, Probed, probe
@@ -31,6 +30,7 @@ from registry.proxy.report import PATH
 from registry.proxy.tally import Tally
 from registry.proxy.trust import Trusts
 from registry.proxy.upstream import Upstream
+from registry.serving.listeners import split_address
 from registry.stores import open_driver
 from storage.content import ContentStore
 from storage.errors import StorageError

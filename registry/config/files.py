@@ -1,6 +1,6 @@
 """Are the files and folders there that the settings name? Asked at a start, before anything is opened for good.
 
-load() does not ask: it reads the configuration alone. Whether a certificate fits its key is for registry/tls.py.
+load() does not ask: it reads the configuration alone. Whether a certificate fits its key: registry/serving/tls.py.
 """
 
 import os

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Scope
 
-from registry.debug import Answer
-from registry.lifespan import HOSTING, Hosting
 from registry.metrics.actions import Actions
 from registry.metrics.numbers import Numbers
 from registry.metrics.page import MEDIA_TYPE, render
 from registry.metrics.requests import Measured
 from registry.metrics.sampler import sample_caches, sample_for_ever, sample_server
 from registry.metrics.upstreams import sample_upstreams
+from registry.serving.lifespan import HOSTING, Hosting
 from registry.tasks import end_all
+from registry.watching.debug import Answer
 from storage.lookups import Lookups
 
 if TYPE_CHECKING:  # its packages are an extra of their own

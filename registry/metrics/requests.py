@@ -12,12 +12,12 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from registry.answered import counted
-from registry.inlet import EXTENSION, Inlet
 from registry.metrics import catalogue
 from registry.metrics.catalogue import SECONDS, SIZES
 from registry.metrics.numbers import Numbers
 from registry.responses import ResponseBroken
+from registry.serving.inlet import EXTENSION, Inlet
+from registry.watching.answered import counted
 
 HANDLERS: Mapping[str, str] = {
     "base": "base",

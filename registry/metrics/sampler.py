@@ -9,9 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from registry.lifespan import Hosting
 from registry.metrics import catalogue
 from registry.metrics.numbers import Numbers
+from registry.serving.lifespan import Hosting
 from storage.lookups import Lookups
 
 TICK = 0.25

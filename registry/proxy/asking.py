@@ -17,7 +17,7 @@ from registry.proxy.patience import Deadlines
 from registry.proxy.realms import Origin
 from registry.proxy.transport import AGENT, no_cookies
 from registry.proxy.trust import Trust
-from registry.spans import asking
+from registry.watching.spans import asking
 from storage.errors import UpstreamTimeout, UpstreamUnavailable
 
 # httpx logs each request at INFO; httpcore logs the headers of answers at DEBUG, presigned URLs among them.

@@ -26,7 +26,7 @@ from registry.proxy.finishing import finished
 from registry.proxy.passing import HELD, Passing, pass_on
 from registry.proxy.spool import HashedSpool, Spool, Writer, again, read_all, read_at
 from registry.proxy.stages import LOOK, Followed, Kept, Place
-from registry.spans import begin_span
+from registry.watching.spans import begin_span
 from storage.digest import Digest
 from storage.driver import ObjectReader
 from storage.errors import StorageError, Unavailable, UpstreamTimeout, UpstreamUnavailable

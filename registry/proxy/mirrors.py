@@ -5,7 +5,6 @@ from functools import partial
 
 from registry.config.model import CacheConfig, CacheRangesConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig, from_proxy
-from registry.debug import Debug
 from registry.errors import Denied
 from registry.proxy.directory import Directory, directory_of
 from registry.proxy.eviction import Bounds, Evictor
@@ -21,6 +20,7 @@ from registry.proxy.tally import Tally
 from registry.proxy.trust import Trusts
 from registry.proxy.upstream import Upstream
 from registry.proxy.uses import Uses
+from registry.watching.debug import Debug
 from storage.driver import StorageDriver
 from storage.names import RepositoryName
 from storage.once import Once

@@ -26,7 +26,7 @@ from registry.proxy.blobs import Incoming
 from registry.proxy.download import Download, Sleep, Source, WrongContent
 from registry.proxy.finishing import off_loop
 from registry.proxy.spool import Writer, again, read_at
-from registry.spans import Span, begin_span
+from registry.watching.spans import Span, begin_span
 from storage.digest import Digest
 from storage.driver import ObjectReader
 from storage.errors import StorageError, Unavailable

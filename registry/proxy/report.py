@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from registry.debug import Answer, Debug
 from registry.proxy.tally import Tally
 from registry.proxy.upstream import Upstream
+from registry.watching.debug import Answer, Debug
 
 PATH = "/debug/upstreams"
 

@@ -30,7 +30,7 @@ from registry.proxy.answers import Answer, Head, check_encoding
 from registry.proxy.patience import Deadlines, Pace
 from registry.proxy.realms import Origin
 from registry.proxy.trust import Trust, proxy_for
-from registry.spans import asking
+from registry.watching.spans import asking
 from storage.errors import UpstreamTimeout, UpstreamUnavailable
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import DeleteConfig, StorageConfig
-from registry.server import RunningServer, running
+from registry.serving.server import RunningServer, running
 from tests.api import Api
 from tests.behaviour.table import Wire, World
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from registry.errors import SPEC_CODES
-from registry.server import RunningServer
+from registry.serving.server import RunningServer
 from tests import rawsocket
 from tests.api import IMAGE, Api, digest_of, image
 

@@ -1,6 +1,6 @@
 """Every bad request of this folder at once, to one server: no 5xx, the process lives, and good requests work.
 
-Row 57 and 124 to 126a are the server class's, in tests/registry/test_protocol.py; a few of them run along here.
+Row 57 and 124 to 126a are the server class's, in tests/registry/serving/test_protocol.py; a few of them run along here.
 """
 
 import asyncio

@@ -13,7 +13,7 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from storage import layout
 from storage.content import ContentStore
 from storage.drivers import create

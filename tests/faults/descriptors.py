@@ -15,7 +15,7 @@ import httpx
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import DeleteConfig, StorageConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from tests.api import IMAGE, Api, digest_of, image, with_query
 
 NAME = "no/descriptors"

@@ -14,7 +14,7 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import DeleteConfig, StorageConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from storage import drivers, layout
 from storage.content import ContentStore
 from storage.driver import StorageDriver

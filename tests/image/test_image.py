@@ -189,7 +189,7 @@ def test_size(docker: Shell, image: str, bases: str, workspace: Path) -> None:
 
 def test_nothing_is_compiled_at_a_start(docker: Shell, image: str) -> None:
     """Python would say which module it compiles, and compile it again at each start of a read-only container."""
-    code = "import registry.app, registry.server, storage.drivers.s3"
+    code = "import registry.app, registry.serving.server, storage.drivers.s3"
     script = f"/opt/moorage/bin/python3 -v -c '{code}' 2>&1 | grep -c 'code object from /'"
     done = subprocess.run(
         ["docker", "run", "--rm", "--read-only", image, "sh", "-c", script],

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from registry.app import create_app
 from registry.config import Config, ConfigError, HTTPConfig, LogConfig, StorageConfig
 from registry.config.model import AccessLogConfig, GarbageConfig, ManifestRulesConfig, URLRulesConfig, ValidationConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from storage.errors import Unavailable
 from tests.api import Api, digest_of, with_query
 from tests.conftest import read_only

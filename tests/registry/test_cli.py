@@ -192,7 +192,7 @@ def test_tls_that_cannot_be_is_one_line_with_its_origin(
     said: str,
     origin: str,
 ) -> None:
-    """What registry/tls.py finds out; it does not know where a setting came from."""
+    """What registry/serving/tls.py finds out; it does not know where a setting came from."""
     authority = trustme.CA()
     one, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
     one.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")

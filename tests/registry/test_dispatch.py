@@ -12,8 +12,8 @@ from starlette.types import Message
 
 from registry.app import create_app
 from registry.config import Config, StorageConfig
-from registry.filesend import TruncatedFile
 from registry.responses import ZERO_COPY_SEND, ResponseBroken
+from registry.serving.filesend import TruncatedFile
 from storage import layout
 from storage.digest import Digest
 from storage.driver import CHUNK

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api import digest_of
 from tests.rawsocket import Response, connected, request
-from tests.registry.test_workers import MIB, Registry, refuses, serving, wait_until
+from tests.registry.processes.test_workers import MIB, Registry, refuses, serving, wait_until
 
 pytestmark = pytest.mark.slow
 

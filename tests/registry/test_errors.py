@@ -15,9 +15,10 @@ from starlette.requests import Request
 
 import registry
 import storage
-from registry import errors, headers, refusals
+from registry import errors, headers
 from registry.errors import FAULT_CODES, SPEC_CODES, TABLE, RegistryError, Row, error_body, respond, row_of
-from registry.refusals import Refusal
+from registry.serving import refusals
+from registry.serving.refusals import Refusal
 from storage import errors as storage_errors
 from storage.errors import ManifestBlobUnknown, RepositoryUnknown, StorageError, StorageFull, Unavailable, Unsupported
 from tests.api import Api, error_of

@@ -17,7 +17,7 @@ from registry.commands import healthcheck
 from registry.commands.refusal import Refusal
 from registry.config import Config
 from registry.config.model import AuthConfig, HtpasswdConfig, HTTPConfig, TLSConfig
-from registry.server import running
+from registry.serving.server import running
 
 LIVE, READY = Namespace(ready=False), Namespace(ready=True)
 TLS = TLSConfig(certificate="some", key="some")

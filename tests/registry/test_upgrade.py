@@ -19,7 +19,7 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import DeleteConfig, StorageConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from registry.stores import manifest_rules
 from storage import layout
 from storage.content import ContentStore

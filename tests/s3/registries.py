@@ -16,7 +16,7 @@ from registry.config.model import (
     RedirectConfig,
     StorageConfig,
 )
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from storage import drivers
 from storage.drivers.s3.calls import Retries
 from storage.drivers.s3.driver import S3Driver

@@ -11,8 +11,8 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import AuthConfig, DeleteConfig, HtpasswdConfig, StorageConfig
-from registry.lifespan import lifespan
-from registry.server import RunningServer, running
+from registry.serving.lifespan import lifespan
+from registry.serving.server import RunningServer, running
 from tests.api import Api
 
 USERS = {"alice": "alice's password", "bob": "bob's password"}

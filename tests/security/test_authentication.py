@@ -12,7 +12,7 @@ from registry.app import create_app
 from registry.config import Config, ConfigError
 from registry.config.model import AuthConfig, HtpasswdConfig
 from registry.dispatch import OPERATIONS
-from registry.server import RunningServer, running
+from registry.serving.server import RunningServer, running
 from tests import rawsocket
 from tests.api import IMAGE, Api, digest_of, error_of, image
 from tests.security.conftest import USERS

@@ -14,8 +14,8 @@ import pytest
 
 from registry.app import create_app
 from registry.config import Config
-from registry.lifespan import lifespan
-from registry.server import RunningServer
+from registry.serving.lifespan import lifespan
+from registry.serving.server import RunningServer
 from storage import layout
 from storage.drivers.memory import MemoryDriver
 from tests import rawsocket

@@ -11,7 +11,7 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import DeleteConfig, StorageConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from tests.api import IMAGE, Api, digest_of, error_of, image, with_query
 from tests.conftest import read_only
 from tests.security.conftest import without_users

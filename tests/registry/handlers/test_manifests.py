@@ -10,7 +10,7 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import ManifestRulesConfig, StorageConfig, ValidationConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from tests.api import IMAGE, INDEX, Api, descriptor, digest_of, error_of, image, index
 
 BODY = image()

@@ -18,7 +18,7 @@ from registry.config.model import (
     StorageConfig,
     UploadsConfig,
 )
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from storage import drivers, layout
 from storage.digest import Digest
 from tests.api import Api, digest_of, error_of, image, with_query

@@ -12,8 +12,8 @@ import pytest
 from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
-from registry.lifespan import lifespan
-from registry.server import running
+from registry.serving.lifespan import lifespan
+from registry.serving.server import running
 from tests import rawsocket
 from tests.api import Api, digest_of, error_of, in_pieces, with_query
 

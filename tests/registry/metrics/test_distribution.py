@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from registry.app import create_app
 from registry.config import StorageConfig
 from registry.metrics.catalogue import FAMILIES
-from registry.server import running
+from registry.serving.server import running
 from tests.interop.peers import V2, V3, Program, started, write_config
 from tests.ports import free_port
 

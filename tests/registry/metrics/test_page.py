@@ -18,7 +18,7 @@ from registry.config import Config, ConfigError, StorageConfig
 from registry.config.model import DebugConfig, HTTPConfig, PrometheusConfig
 from registry.config.upstreams import UpstreamConfig
 from registry.metrics import catalogue
-from registry.server import running
+from registry.serving.server import running
 from tests.s3.servers import S3Server
 
 from .serving import BLOB, LAYER, MANIFEST, ask, pull, push, workers

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from registry.inlet import EXTENSION
 from registry.metrics.numbers import Numbers
 from registry.metrics.requests import HANDLERS, METHODS, OTHERS, Measured
 from registry.responses import ZERO_COPY_SEND, ResponseBroken
 from registry.routes import EndpointName
+from registry.serving.inlet import EXTENSION
 
 from .tools import Samples, samples, total, value
 

@@ -13,8 +13,8 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
 from registry.config.upstreams import UpstreamConfig
-from registry.lifespan import lifespan
 from registry.proxy.limits import SLOWEST, WINDOW, Budget, RateLimit, slowed, warning_of
+from registry.serving.lifespan import lifespan
 from storage.errors import TooManyRequests
 from storage.names import Tag
 from tests.api import digest_of, error_of

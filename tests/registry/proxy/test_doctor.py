@@ -11,7 +11,7 @@ import pytest
 from registry import cli
 from registry.app import create_app
 from registry.config import load
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from storage import layout
 from storage.digest import Digest
 from storage.names import parse_name, parse_tag

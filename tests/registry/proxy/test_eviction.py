@@ -18,12 +18,12 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import CacheConfig, GarbageConfig, StorageConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig
-from registry.lifespan import lifespan
 from registry.proxy.directory import Directory
 from registry.proxy.eviction import Bounds, Evictor, Record
 from registry.proxy.mirrors import Mirrors
 from registry.proxy.tally import Tally
 from registry.proxy.uses import Uses
+from registry.serving.lifespan import lifespan
 from storage import layout
 from storage.content import ContentStore
 from storage.digest import Digest

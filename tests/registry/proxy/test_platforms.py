@@ -11,8 +11,8 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
 from registry.config.upstreams import UpstreamConfig
-from registry.lifespan import lifespan
 from registry.proxy.platforms import PlatformDenied, Platforms
+from registry.serving.lifespan import lifespan
 from storage.digest import Digest
 from storage.manifest import IMAGE_INDEX, IMAGE_MANIFEST, parse_stored
 from storage.names import RepositoryName

@@ -14,7 +14,7 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
 from registry.config.upstreams import ProxyConfig, UpstreamConfig
-from registry.lifespan import lifespan
+from registry.serving.lifespan import lifespan
 from tests.api import INDEX, Api, digest_of, error_of, image, index
 
 from . import scripted as act

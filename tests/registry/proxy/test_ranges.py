@@ -14,7 +14,7 @@ from registry.config import Config
 from registry.config.model import CacheConfig, CacheRangesConfig, StorageConfig
 from registry.config.upstreams import UpstreamConfig
 from registry.proxy.pieces import PIECE
-from registry.server import running
+from registry.serving.server import running
 from storage.digest import Digest
 
 from . import scripted as act

@@ -11,7 +11,7 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import CacheConfig, CacheRangesConfig, StorageConfig
 from registry.config.upstreams import UpstreamConfig
-from registry.otel import OtelSpan
+from registry.watching.otel import OtelSpan
 from tests.api import Api
 from tests.collector import Collector, attributes, collecting, running
 

@@ -11,7 +11,7 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
 from registry.config.upstreams import UpstreamConfig
-from registry.server import running
+from registry.serving.server import running
 from storage.digest import Digest
 
 from . import scripted as act

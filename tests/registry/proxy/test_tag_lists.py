@@ -10,8 +10,8 @@ from registry.app import create_app
 from registry.config import Config
 from registry.config.model import StorageConfig
 from registry.config.upstreams import UpstreamConfig
-from registry.lifespan import lifespan
 from registry.proxy.repository import MAX_TAGS
+from registry.serving.lifespan import lifespan
 from storage.errors import UpstreamUnavailable
 from storage.repository import TagPage
 from tests.api import INDEX, index

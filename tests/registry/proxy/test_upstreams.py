@@ -19,12 +19,12 @@ from registry.commands.upstreams import Row, document, table
 from registry.config import Config
 from registry.config.model import StorageConfig
 from registry.config.upstreams import UpstreamConfig
-from registry.lifespan import lifespan
 from registry.proxy.limits import RateLimit
 from registry.proxy.probe import Probed
 from registry.proxy.report import join, report
 from registry.proxy.tally import Tally
 from registry.proxy.upstream import Upstream
+from registry.serving.lifespan import lifespan
 from storage.names import Tag
 
 from . import scripted as act

@@ -1,0 +1,1 @@
+"""Several processes of one registry: workers, who watches them, and what is reloaded in all of them."""
