@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -409,13 +409,13 @@ def test_unix_socket(child: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_no_more_connections_than_descriptors(child: Any) -> None:
-    """130 files make 10 connections, and the eleventh an answer instead of a full table."""
+    """130 files make 10 connections, and those above an answer instead of a full table: once they ask, or at once."""
     server = child(descriptors=130)
-    clients = [socket.create_connection(server.place) for _ in range(11)]
-    last = RawConnection(clients[-1])
-    assert last.response().status == 503
-    for sock in clients:
-        sock.close()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connected(*server.place)) for _ in range(10 + Limits().reserve + 1)]
+        assert clients[-1].response().status == 503
+        clients[10].send(request())
+        assert clients[10].response().status == 503
     wait_until(lambda: served(server.place))
     server.signal(signal.SIGTERM)
     code, _, err = server.end()

@@ -12,6 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from storage import layout
+from storage.digest import Digest
+
 REGISTRY = [sys.executable, "-m", "registry"]
 CLOSED = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
 
@@ -78,6 +81,9 @@ def test_it_serves_when_nobody_reads_its_banner(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["check-config"], ["--version"], ["doctor"]])
 def test_a_command_ends_quietly_when_nobody_reads_it(tmp_path: Path, arguments: list[str]) -> None:
     settings = environ(REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=str(tmp_path))
+    blob = tmp_path / layout.blob_data(Digest.of(b""))  # an empty store would be worth a line on stderr
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"")
     with unread() as writer:
         done = subprocess.run(
             [*REGISTRY, *arguments], env=settings, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
