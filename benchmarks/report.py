@@ -29,6 +29,9 @@ HIGHLIGHTS = (
     ("proxy", "near: cold by 1"),
     ("proxy", "near: cold by 50"),
     ("proxy", "warm by 1"),
+    ("s3", "direct: blob by 1"),
+    ("s3", "20 ms and 90 MB/s: blob by 1"),
+    ("s3", "manifest by tag"),
 )
 
 
