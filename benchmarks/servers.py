@@ -7,7 +7,6 @@ had is named with its reason (`missing`), never left out silently.
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.ports import free_port
 
 from .clients import ROOT, LoadFailed
 from .clients.http import connect, read_head, request, status_of
@@ -249,9 +250,3 @@ def answers(port: int) -> bool:
 
 def tail(log: Path) -> str:
     return log.read_text(errors="replace")[-2000:]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

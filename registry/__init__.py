@@ -4,7 +4,9 @@ app.py        create_app(config): the ASGI application, the one place where part
 dispatch.py   from a request to a handler
 handlers/     one module per kind of thing
 errors.py     every refusal, in one table
-server.py     serves an ASGI application: sockets, TLS, limits, signals
+serving/      serves an ASGI application: sockets, TLS, limits, signals
+processes/    several of them, side by side
+watching/     health, logs, traces: what operators see
 cli.py        the command line; its words are in arguments.py
 commands/     one module per command
 """

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from registry import cli
 from registry.commands.refusal import Refusal
+from storage import layout
 
 if TYPE_CHECKING:
     from registry.config import Config, Loaded
 
 VOLUME = Path("/var/lib/registry")
-TREE = Path("docker/registry/v2")
+TREE = Path(layout.ROOT)
 
 # linux/capability.h and linux/prctl.h; Python has no names for them.
 CAP_DAC_OVERRIDE, CAP_NET_BIND_SERVICE = 1, 10

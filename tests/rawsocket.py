@@ -102,6 +102,15 @@ class RawConnection:
         self.buffer += more
 
 
+def refuses(place: tuple[str, int], patience: float = PATIENCE) -> bool:
+    """Does nobody listen there?"""
+    try:
+        socket.create_connection(place, timeout=patience).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
 @contextmanager
 def connected(host: str, port: int, tls: ssl.SSLContext | None = None, *, window: int = 0) -> Iterator[RawConnection]:
     """window: bytes of receive buffer, small for a client that shall be slow."""

@@ -26,13 +26,13 @@ from benchmarks.servers import (
     OURS,
     V3,
     Running,
-    free_port,
     nginx_configuration,
     present,
     running,
     running_as,
 )
 from benchmarks.store import Blob, Store, blocks
+from tests.ports import free_port
 
 from . import pull
 

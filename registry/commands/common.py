@@ -7,6 +7,7 @@ from pathlib import Path
 from registry.commands.refusal import Refusal
 from registry.config import Config
 from registry.proxy.directory import directory_of
+from storage import layout
 from storage.names import RepositoryName
 
 
@@ -44,7 +45,7 @@ def warn_of_nothing(config: Config, command: str) -> None:
     """For a store in which nothing was found: it may be new, or another one than was meant."""
     sys.stderr.write(
         f"registry: {command}: there is nothing in {place(config)}; if the registry has images, correct"
-        f" storage.{config.storage.driver}.rootdirectory (the one that holds docker/registry/v2), or mount it\n"
+        f" storage.{config.storage.driver}.rootdirectory (the one that holds {layout.ROOT}), or mount it\n"
     )
 
 

@@ -84,7 +84,7 @@ class Builder:
             and not node.origin.startswith(PREFIX)
             and (found := _PLACEHOLDER.search(node.text))
         ):
-            variable = PREFIX + path.upper().replace(".", "_")
+            variable = _variable(path)
             what = "${...}" if is_secret(path) else found[0]  # which may be part of a password
             self.warnings.append(
                 f"{path}: nothing fills in {what}; to have it from the environment set {variable} ({node.origin})"
@@ -175,7 +175,7 @@ class Builder:
         """origin: a file's line, or the variable whose name leads nowhere."""
         near = nearest(path)
         is_variable = origin.startswith(PREFIX)
-        said = PREFIX + near.upper().replace(".", "_") if near and is_variable else near
+        said = _variable(near) if near and is_variable else near
         hint = f"; did you mean {said}?" if near else ""
         if status.is_protected(path):
             known = ", ".join(_siblings(path))
@@ -196,6 +196,10 @@ _DEFAULT = _Default()
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
+
+
+def _variable(path: str) -> str:
+    return PREFIX + path.upper().replace(".", "_")
 
 
 def _is_meant(path: str, near: str, *, in_file: bool) -> bool:
@@ -223,7 +227,7 @@ def _instead(path: str, node: Node, known: Iterable[str]) -> str:
     if not (isinstance(node, Scalar) and isinstance(node.value, bool) and "enabled" in known):
         return ""
     if node.origin.startswith(PREFIX):
-        return f"; write {PREFIX}{path.upper().replace('.', '_')}_ENABLED={node.text}"
+        return f"; write {_variable(path)}_ENABLED={node.text}"
     return f"; write {{enabled: {node.text}}}"
 
 

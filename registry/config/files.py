@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from storage import layout
+
 from .errors import ConfigError
 from .load import Loaded
 from .model import Config, TLSConfig
@@ -32,7 +34,7 @@ def doubt(config: Config) -> str:
     if config.storage.driver != "filesystem" or config.proxy.remoteurl or config.upstreams:
         return ""
     root = Path(str(config.storage.parameters["rootdirectory"])).absolute()
-    if os.path.exists(root / "docker/registry/v2"):
+    if os.path.exists(root / layout.ROOT):
         return ""
     if config.storage.maintenance.readonly.enabled:
         return (
@@ -52,9 +54,8 @@ def _readable(setting: str, path: str, origin: str, advice: str) -> None:
 
 def _htpasswd(path: str, origin: str) -> None:
     """distribution makes a missing file with a random password in its log; a typing error should not do that."""
-    file = (
-        f"{path}/htpasswd" if os.path.isdir(path) else path
-    )  # as the configuration of Debian's docker-registry has it
+    # a folder is what the configuration of Debian's docker-registry names
+    file = f"{path}/htpasswd" if os.path.isdir(path) else path
     advice = f"make it with `htpasswd -Bc {file} USER` (Debian: apache2-utils)"
     if file != path:
         advice += f" and name {file}"

@@ -18,7 +18,7 @@ import trustme
 from registry.auth import Htpasswd
 from registry.config import Config, Loaded, load
 from registry.processes.reload import Reloader, changes
-from registry.serving.tls import server_context
+from registry.serving.tls import ServerContext, server_context
 from tests.rawsocket import RawConnection, request
 from tests.registry.processes.test_workers import PATIENCE, Registry, serving, wait_until
 from tests.registry.serving.test_tls import client, connected, handshake
@@ -223,6 +223,16 @@ def admits(server: ssl.SSLContext, server_authority: trustme.CA, issuer: trustme
     return True
 
 
+def asking_for_certificates(settings: Settings, pair: Pair, authorities: Path) -> tuple[Loaded, ServerContext]:
+    """A registry that wants them of its clients."""
+    files = {"certificate": f"{pair.link}/tls.crt", "key": f"{pair.link}/tls.key", "clientcas": [str(authorities)]}
+    settings.write(f"http: {{tls: {json.dumps(files)}}}\n")
+    loaded = settings.load()
+    context = server_context(loaded.config.http.tls)
+    assert context is not None
+    return loaded, context
+
+
 @pytest.mark.parametrize("server_name", ["localhost", None])
 def test_f40_client_authorities_are_swapped(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], server_name: str | None
@@ -231,11 +241,7 @@ def test_f40_client_authorities_are_swapped(
     pair, first, second = Pair(tmp_path), trustme.CA(), trustme.CA()
     pem = tmp_path / "clients.pem"
     first.cert_pem.write_to_path(str(pem))
-    tls = json.dumps({"certificate": f"{pair.link}/tls.crt", "key": f"{pair.link}/tls.key", "clientcas": [str(pem)]})
-    settings.write(f"http: {{tls: {tls}}}\n")
-    loaded = settings.load()
-    context = server_context(loaded.config.http.tls)
-    assert context is not None
+    loaded, context = asking_for_certificates(settings, pair, pem)
     reload = Reloader(loaded, settings.load)
 
     def admitted() -> tuple[bool, bool]:
@@ -265,11 +271,7 @@ def test_a_client_whose_authority_is_gone_resumes_no_session(
     pair, first, second = Pair(tmp_path), trustme.CA(), trustme.CA()
     pem = tmp_path / "clients.pem"
     first.cert_pem.write_to_path(str(pem))
-    tls = json.dumps({"certificate": f"{pair.link}/tls.crt", "key": f"{pair.link}/tls.key", "clientcas": [str(pem)]})
-    settings.write(f"http: {{tls: {tls}}}\n")
-    loaded = settings.load()
-    context = server_context(loaded.config.http.tls)
-    assert context is not None
+    loaded, context = asking_for_certificates(settings, pair, pem)
     visitor = client(pair.authority, version)
     first.issue_cert("visitor").configure_cert(visitor)
     session = connected(context, visitor).session

@@ -11,11 +11,10 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,10 +25,13 @@ from registry import cli
 from registry.config import Config
 from registry.processes.workers import AFTER_DRAIN, without_chores
 from registry.serving.listeners import listening_each, printable
+from tests import rawsocket, waiting
 from tests.api import digest_of
 from tests.rawsocket import RawConnection, Response, Truncated, connected, request
 
 PATIENCE = 20.0
+wait_until = partial(waiting.wait_until, patience=PATIENCE)
+refuses = partial(rawsocket.refuses, patience=PATIENCE)
 MIB = 1 << 20
 WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from registry.cli import main; sys.exit(main())"
 PROGRAMS = {"uvloop": ("-m", "registry"), "asyncio": ("-c", WITHOUT_UVLOOP)}
@@ -158,21 +160,6 @@ def owns(process: int, client: RawConnection, port: int) -> bool:
         with suppress(FileNotFoundError):
             links.append(os.readlink(path))
     return f"socket:[{inode}]" in links
-
-
-def wait_until(fact: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not fact():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
-
-
-def refuses(place: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(place, timeout=PATIENCE).close()
-    except (ConnectionRefusedError, ConnectionResetError):
-        return True
-    return False
 
 
 # Requests.

@@ -39,8 +39,9 @@ from storage import layout
 from storage.digest import Digest
 from storage.names import RepositoryName
 from tests.rawsocket import PATIENCE, RawConnection, Response, Truncated, connected, request
-from tests.registry.serving.test_protocol import BRIEF, LEAVING, LOOPS, PATIENT, open_connections, wait_until
+from tests.registry.serving.test_protocol import BRIEF, LEAVING, LOOPS, PATIENT, open_connections
 from tests.security.process import Process, serving
+from tests.waiting import wait_until
 
 MIB = 1 << 20
 SEND = "http.response.zerocopysend"

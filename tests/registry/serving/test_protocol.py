@@ -25,6 +25,7 @@ from registry.serving.limits import Limits
 from registry.serving.protocol import PRIVATE
 from registry.serving.server import LoopFactory, RunningServer, running
 from tests.rawsocket import PATIENCE, RawConnection, Response, Truncated, connected, request
+from tests.waiting import wait_until
 
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 MIB = 1 << 20
@@ -822,13 +823,6 @@ def open_connections(served: Served) -> int:
         rows = [line.split() for line in table][1:]
     listening, port = "0A", f":{served.server.port:04X}"
     return sum(row[1].endswith(port) and row[3] != listening and row[9] != "0" for row in rows)
-
-
-def wait_until(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not fact():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
 
 
 # Limits in number.

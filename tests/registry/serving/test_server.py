@@ -27,7 +27,8 @@ from registry.config import Config, ConfigError
 from registry.config.model import HTTPConfig, LimitsConfig, TLSConfig
 from registry.serving.limits import Limits
 from registry.serving.server import LoopFactory, best_loop, limits_of, run, running
-from tests.rawsocket import PATIENCE, RawConnection, connected, request
+from tests.rawsocket import PATIENCE, RawConnection, connected, refuses, request
+from tests.waiting import wait_until
 
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 MIB = 1 << 20
@@ -242,13 +243,6 @@ def server_sockets(port: int) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
-def wait_until(fact: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not fact():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
-
-
 # In a child.
 
 
@@ -339,14 +333,6 @@ def test_signal_inside_a_transfer(child: Any) -> None:
         assert (json.loads(response.body)[0], response.headers["connection"]) == (10, "close")
         assert len(head + download.rest()) > 16 * MIB
         assert server.end() == ORDERLY
-
-
-def refuses(place: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(place, timeout=PATIENCE).close()
-    except (ConnectionRefusedError, ConnectionResetError):
-        return True
-    return False
 
 
 @pytest.mark.slow
