@@ -38,6 +38,9 @@ _PAGE = 100
 
 _KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 
+LARGEST_NOTE = 2000
+"""Characters; S3 allows 2 KiB, the name that it goes by included."""
+
 Stage = NewType("Stage", str)
 """Names an object that is still growing. It can be kept, printed and used by another process."""
 
@@ -97,13 +100,14 @@ class Unfinished:
 class ObjectReader(ABC):
     """An open object or a range of it. Whoever opened it closes it.
 
-    size: bytes of the whole object.   span: the bytes that this reader yields.
+    size: bytes of the whole object.   span: the bytes that this reader yields.   note: see StorageDriver.put_noted.
     file: an open local file that holds the object, for servers that can send files; None elsewhere. It is the reader's:
     duplicate the descriptor to use it after aclose.
     """
 
     size: int
     span: ByteRange
+    note: str = ""
     file: BinaryIO | None = None
 
     @abstractmethod
@@ -239,6 +243,13 @@ class StorageDriver(ABC):
         if_absent: only where nothing is stored; if_version: only over that version: else PreconditionFailed,
         atomically, also against other processes. private: for the registry's user alone, where the store knows users.
         """
+
+    async def put_noted(self, key: str, data: bytes, note: str) -> None:
+        """put, with a note that comes with the object (ObjectReader.note) until it is put again.
+
+        note: ASCII, at most LARGEST_NOTE characters. Where the store keeps no such thing it is dropped.
+        """
+        await self.put(key, data)
 
     async def conditions_hold(self) -> bool:
         """Are if_absent and if_version atomic, as said above? There are stores that ignore them."""

@@ -29,6 +29,7 @@ class LinkCache:
     """ttl: seconds; with 0 nothing is kept. limit: links, the least recently used dropped first.
 
     asked: where its requests are counted; with a ttl of 0 it is no cache, and nobody asks.
+    enclosing: did the last link of a revision that was read enclose its manifest (enclosed.py)?
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class LinkCache:
         asked: Asked | None = None,
     ) -> None:
         self.ttl = ttl
+        self.enclosing = True
         self._asked = asked or Asked()
         self.clock = clock
         self._limit = limit

@@ -30,5 +30,19 @@ async def read_link(driver: StorageDriver, key: str) -> Digest:
     return parse_link(key, await driver.read(key, _LIMIT))
 
 
+async def read_noted_link(driver: StorageDriver, key: str) -> tuple[Digest, str]:
+    """The digest that the link names, and the note that it was written with. Raises ObjectNotFound."""
+    async with await driver.open(key) as reader:
+        return parse_link(key, await reader.read(_LIMIT)), reader.note
+
+
 async def write_link(driver: StorageDriver, key: str, digest: Digest) -> None:
     await driver.put(key, str(digest).encode("ascii"))
+
+
+async def write_noted_link(driver: StorageDriver, key: str, digest: Digest, note: str) -> None:
+    """note: see StorageDriver.put_noted; "" for none."""
+    if note:
+        await driver.put_noted(key, str(digest).encode("ascii"), note)
+    else:
+        await write_link(driver, key, digest)

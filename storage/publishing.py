@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from storage import layout
 from storage.digest import SHA256, Digest
 from storage.driver import StorageDriver
+from storage.enclosed import enclose
 from storage.errors import ManifestBlobUnknown, ObjectNotFound
-from storage.links import write_link
+from storage.links import write_link, write_noted_link
 from storage.names import RepositoryName, Tag
 from storage.parallel import at_once
 from storage.referrers import Referrers
@@ -50,10 +51,10 @@ class Publishing:
         await self._put_body(digest, body)
         if subject is not None:
             await self._referrers.add(subject, digest)
-        await self._reveal(digest, look_again)
+        await self._reveal(digest, body, look_again)
         for tag in tags:
             await self._tags.set(tag, digest, precondition)
-        await self._keep(digest, subject, tags)
+        await self._keep(digest, body, subject, tags)
 
     async def has_revision(self, digest: Digest) -> bool:
         try:
@@ -66,12 +67,12 @@ class Publishing:
         sha256 = bytes.fromhex(digest.hex) if digest.algorithm == SHA256 else None
         await self._driver.put_content(layout.blob_data(digest), body, sha256=sha256, fresh=self._fresh)
 
-    async def _reveal(self, digest: Digest, look_again: Look | None) -> None:
+    async def _reveal(self, digest: Digest, body: bytes, look_again: Look | None) -> None:
         if look_again is None:
-            await self._put_revision(digest)
+            await self._put_revision(digest, body)
             return
         stood = await self.has_revision(digest)
-        await self._put_revision(digest)
+        await self._put_revision(digest, body)
         try:
             await look_again()
         except ManifestBlobUnknown:
@@ -79,13 +80,13 @@ class Publishing:
                 await self._driver.delete(layout.revision_link(self._name, digest))
             raise
 
-    async def _put_revision(self, digest: Digest) -> None:
+    async def _put_revision(self, digest: Digest, body: bytes) -> None:
         await write_link(self._driver, layout.revision_link(self._name, digest), digest)
 
-    async def _keep(self, digest: Digest, subject: Digest | None, tags: tuple[Tag, ...]) -> None:
+    async def _keep(self, digest: Digest, body: bytes, subject: Digest | None, tags: tuple[Tag, ...]) -> None:
         """Write again what a delete of the same manifest has removed between its being written and the tag."""
         if tags and not await self.has_revision(digest):
-            await self._put_revision(digest)
+            await self._put_revision(digest, body)
         if subject is not None:
             await self._referrers.keep(subject, digest)
 
@@ -122,9 +123,12 @@ class ThriftyPublishing(Publishing):
         hint = [] if subject is None else [self._referrers.add(subject, digest)]
         await at_once(self._put_body(digest, body), *hint)
         if look_again is not None:  # it may end here: then no half a tag is to be left
-            await self._reveal(digest, look_again)
-        revision = [self._put_revision(digest)] if look_again is None else []
+            await self._reveal(digest, body, look_again)
+        revision = [self._put_revision(digest, body)] if look_again is None else []
         await at_once(*revision, *(self._tags.record(tag, digest) for tag in tags))
         await at_once(*(self._tags.point(tag, digest, precondition) for tag in tags))
         if self._deletes:
-            await self._keep(digest, subject, tags)
+            await self._keep(digest, body, subject, tags)
+
+    async def _put_revision(self, digest: Digest, body: bytes) -> None:
+        await write_noted_link(self._driver, layout.revision_link(self._name, digest), digest, enclose(body))

@@ -3,8 +3,9 @@
 What cannot be left out is asked at once: the link and what it most likely names. What was asked of an object whose link
 then is missing is dropped unseen, error or bytes. Left out is, for as long as `linkttl` allows, the link (linkcache.py:
 it was read lately, or a manifest that was served vouches for it), and in a read-only registry the size, which a digest
-fixes. A tag is read every time. A HEAD of a blob is never answered from memory by a registry that takes pushes: clients
-skip an upload for it.
+fixes. The link of a manifest may enclose it (enclosed.py): where the last one did, nothing is asked beside the next.
+A tag is read every time. A HEAD of a blob is never answered from memory by a registry that takes pushes: clients skip
+an upload for it.
 """
 
 import asyncio
@@ -14,11 +15,13 @@ from typing import TypeVar
 from storage import layout
 from storage.digest import Digest
 from storage.driver import ObjectInfo, ObjectReader, StorageDriver
+from storage.enclosed import enclosed
 from storage.errors import BlobUnknown, ObjectNotFound
 from storage.facts import ManifestCache, Sizes
 from storage.garbage.renewals import Renewals
 from storage.linkcache import LinkCache
-from storage.links import read_link
+from storage.links import read_link, read_noted_link
+from storage.manifest import sniff
 from storage.names import RepositoryName, Tag
 from storage.ranges import RangeRequest
 from storage.reading import Held, Reading
@@ -95,14 +98,14 @@ class ThriftyReading(Reading):
         try:
             if (known := self._links.get(link)) is not None:
                 return await ask(known.target)
-            return await self._at_once(link, digest, ask)
+            return await self._at_once(link, read_link(self._driver, link), digest, ask)
         except ObjectNotFound as exc:
             self._links.forget(link)
             raise BlobUnknown(digest) from exc
 
     async def _behind(self, link: str, digest: Digest) -> ObjectInfo:
         """For a pusher's checks, hence never from memory."""
-        return await self._at_once(link, digest, self._head_data)
+        return await self._at_once(link, read_link(self._driver, link), digest, self._head_data)
 
     async def _held_manifest(self, digest: Digest) -> Held:
         link = layout.revision_link(self._name, digest)
@@ -133,7 +136,20 @@ class ThriftyReading(Reading):
         if (known := self._links.get(link)) is not None:
             return await self._vouching(await self._stored(known.target), known.asked)
         asked = self._links.clock()
-        return await self._vouching(await self._at_once(link, digest, self._stored), asked)
+        if not self._links.enclosing:
+            return await self._vouching(await self._at_once(link, self._revision(link), digest, self._stored), asked)
+        target = await self._revision(link)
+        self._links.keep(link, target, asked)
+        return await self._vouching(await self._stored(target), asked)
+
+    async def _revision(self, link: str) -> Digest:
+        """What the link names; the manifest is known from here on, if it is enclosed. Raises ObjectNotFound."""
+        digest, note = await read_noted_link(self._driver, link)
+        body = enclosed(note, digest)
+        if body is not None:
+            self._known.keep(StoredManifest(digest, sniff(body), body))
+        self._links.enclosing = body is not None
+        return digest
 
     async def _vouching(self, stored: StoredManifest, asked: float) -> StoredManifest:
         if self._vouchers is not None:
@@ -142,8 +158,10 @@ class ThriftyReading(Reading):
 
     # At once
 
-    async def _at_once(self, link: str, digest: Digest, ask: Callable[[Digest], Awaitable[T]]) -> T:
-        """ask of what the link names, while the link is being read. Raises ObjectNotFound, for the link or by ask.
+    async def _at_once(
+        self, link: str, reading: Awaitable[Digest], digest: Digest, ask: Callable[[Digest], Awaitable[T]]
+    ) -> T:
+        """ask of what the link names, while it is being read. Raises ObjectNotFound, for the link or by ask.
 
         Without a link it is as if ask had never been called: not even its error shows, which would tell what another
         repository holds.
@@ -151,7 +169,7 @@ class ThriftyReading(Reading):
         guess = asyncio.ensure_future(ask(digest))
         try:
             asked = self._links.clock()
-            target = await read_link(self._driver, link)
+            target = await reading
             self._links.keep(link, target, asked)
             if target == digest:
                 return await guess

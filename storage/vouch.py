@@ -17,8 +17,8 @@ there is their bytes, not that they are manifests of this repository. A child th
 distribution 3, whose cache of descriptors (on in its image) does not tell one from the other. So a pusher could upload
 as a blob what reads as a manifest and names another repository's layer, whose digest he knows and which nobody has
 checked; name it in an index; and pull the layer from a replica, since the index vouches for the blob as a manifest, and
-that for the layer. Only the child's own revision link says that its blobs were looked for. It is read beside the bytes:
-a call more, but no more time.
+that for the layer. Only the child's own revision link says that its blobs were looked for. So the link is what is read;
+it brings the manifest with it (enclosed.py).
 """
 
 import asyncio

@@ -170,6 +170,9 @@ class WatchedDriver(StorageDriver):
             "PutContent", key, self._driver.put, key, data, if_absent=if_absent, if_version=if_version, private=private
         )
 
+    def put_noted(self, key: str, data: bytes, note: str) -> Coroutine[Any, Any, None]:
+        return self._watch("PutContent", key, self._driver.put_noted, key, data, note)
+
     def conditions_hold(self) -> Coroutine[Any, Any, bool]:
         return self._driver.conditions_hold()
 

@@ -22,6 +22,7 @@ class _Object:
     data: bytes
     version: str
     modified: float
+    note: str = ""
 
 
 @dataclass(slots=True)
@@ -31,9 +32,10 @@ class _Growing:
 
 
 class MemoryReader(ObjectReader):
-    def __init__(self, data: bytes, span: ByteRange) -> None:
+    def __init__(self, data: bytes, span: ByteRange, note: str = "") -> None:
         self.size = len(data)
         self.span = span
+        self.note = note
         self._data: bytes = data
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -60,8 +62,9 @@ class MemoryDriver(StorageDriver):
     # Reading
 
     async def open(self, key: str, range: RangeRequest | None = None) -> ObjectReader:
-        data = self._object(key).data
-        return MemoryReader(data, range.resolve(len(data)) if range else ByteRange(0, len(data)))
+        found = self._object(key)
+        whole = ByteRange(0, len(found.data))
+        return MemoryReader(found.data, range.resolve(whole.stop) if range else whole, found.note)
 
     async def head(self, key: str) -> ObjectInfo:
         return self._info(key)
@@ -97,6 +100,9 @@ class MemoryDriver(StorageDriver):
         if (if_absent and old) or (if_version is not None and (not old or old.version != if_version)):
             raise PreconditionFailed
         return self._store(key, data)
+
+    async def put_noted(self, key: str, data: bytes, note: str) -> None:
+        self._store(check_key(key), data, note)
 
     async def delete(self, key: str, *, if_version: str | None = None) -> None:
         found = self._objects.get(check_key(key))
@@ -176,8 +182,8 @@ class MemoryDriver(StorageDriver):
         found = self._object(key)
         return ObjectInfo(key, len(found.data), found.version, found.modified)
 
-    def _store(self, key: str, data: bytes) -> str:
-        self._objects[key] = _Object(data, str(next(self._versions)), time.time())
+    def _store(self, key: str, data: bytes, note: str = "") -> str:
+        self._objects[key] = _Object(data, str(next(self._versions)), time.time(), note)
         return self._objects[key].version
 
     def _below(self, prefix: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from storage.driver import CHUNK, StorageDriver
+from storage.driver import CHUNK, LARGEST_NOTE, StorageDriver
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed
 from storage.testing.tools import NEIGHBOURS, TURNS, DriverFixtures, content, keys, pattern
 
@@ -18,6 +18,20 @@ class WritingContract(DriverFixtures):
             await driver.put("a/b", data)
             assert await self.raw_read(driver, "a/b") == data
         assert await keys(driver.list_objects("")) == ["a/b"]
+
+    async def test_a_note_comes_with_its_object_where_it_is_kept(self, driver: StorageDriver) -> None:
+        """As long as the object is that one; and a renewal of its time takes nothing from it."""
+        note = "+/=" + "a" * (LARGEST_NOTE - 3)
+        await driver.put_noted("a", b"b", note)
+        async with await driver.open("a") as reader:
+            kept = reader.note
+        assert kept in ("", note)
+        await driver.touch("a")
+        async with await driver.open("a") as reader:
+            assert reader.note == kept
+        await driver.put("a", b"b")
+        async with await driver.open("a") as reader:
+            assert reader.note == ""
 
     async def test_every_put_has_a_version_of_its_own(self, driver: StorageDriver) -> None:
         versions = []

@@ -147,6 +147,9 @@ class FaultyDriver(StorageDriver):
             "put", lambda: self.inner.put(key, data, if_absent=if_absent, if_version=if_version, private=private)
         )
 
+    async def put_noted(self, key: str, data: bytes, note: str) -> None:
+        await self._through("put", lambda: self.inner.put_noted(key, data, note))
+
     async def delete(self, key: str, *, if_version: str | None = None) -> None:
         await self._through("delete", lambda: self.inner.delete(key, if_version=if_version))
 

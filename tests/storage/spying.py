@@ -86,6 +86,10 @@ class Spied(StorageDriver):
         await self._before("put", key)
         return await self.inner.put(key, data, if_absent=if_absent, if_version=if_version, private=private)
 
+    async def put_noted(self, key: str, data: bytes, note: str) -> None:
+        await self._before("put", key)
+        await self.inner.put_noted(key, data, note)
+
     async def conditions_hold(self) -> bool:
         return await self.inner.conditions_hold()
 

@@ -261,8 +261,8 @@ class Clocked(MemoryDriver):
 
         return await super().append(stage, offset, tapped())
 
-    def _store(self, key: str, data: bytes) -> str:
-        version = super()._store(key, data)
+    def _store(self, key: str, data: bytes, note: str = "") -> str:
+        version = super()._store(key, data, note)
         self._objects[key].modified = self.clock
         return version
 

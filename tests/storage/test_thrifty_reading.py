@@ -9,8 +9,9 @@ from storage import layout
 from storage.content import ContentStore
 from storage.digest import Digest
 from storage.drivers.memory import MemoryDriver, MemoryReader
+from storage.enclosed import enclose
 from storage.errors import BlobUnknown, ManifestUnknown, RangeNotSatisfiable, Unavailable
-from storage.links import write_link
+from storage.links import write_link, write_noted_link
 from storage.local import LocalRepository
 from storage.manifest import IMAGE_INDEX, IMAGE_MANIFEST
 from storage.names import parse_tag
@@ -86,19 +87,47 @@ async def test_calls_of_a_pull(backing: MemoryDriver) -> None:
 
 async def test_calls_of_a_cold_manifest_by_digest(backing: MemoryDriver) -> None:
     replica = Replica(backing)
-    await replica.repository.get_manifest(DIGEST)
-    assert replica.calls() == 2
+    assert (await replica.repository.get_manifest(DIGEST)).media_type == IMAGE_MANIFEST
+    assert replica.calls() == 1
     await pull_blobs(replica.repository)
     assert replica.calls() == (0 if backing.offers_urls else 1 + len(LAYERS))
 
 
 async def test_calls_of_an_index(backing: MemoryDriver) -> None:
-    """It does not vouch for its children (vouch.py): their links are read, beside their bytes."""
+    """It does not vouch for its children (vouch.py): their links are read, which enclose them (enclosed.py)."""
     await ContentStore(backing).repository(NAME).put_manifest(V1, IMAGE_INDEX, index(descriptor(MANIFEST, IMAGE)))
     replica = Replica(backing)
     await replica.repository.get_manifest(V1)
+    assert (await replica.repository.get_manifest(DIGEST)).body == MANIFEST
+    assert replica.calls() == 3
+
+
+async def test_calls_of_manifests_that_distribution_has_pushed(backing: MemoryDriver) -> None:
+    """Their links enclose nothing: the first is found so, and after it the bytes are asked for beside the link."""
+    bodies = [image(CONFIG, LAYERS[:count]) for count in range(3)]
+    for body in bodies:
+        await ContentStore(backing).repository(NAME).put_manifest(Digest.of(body), IMAGE_MANIFEST, body)
+        await write_link(backing, layout.revision_link(NAME, Digest.of(body)), Digest.of(body))
+    replica = Replica(backing)
+    for body in bodies:
+        assert (await replica.repository.get_manifest(Digest.of(body))).body == body
+        assert replica.calls() == 2
+        assert not replica.content._links.enclosing
     await replica.repository.get_manifest(DIGEST)
-    assert replica.calls() == 4
+    assert replica.calls() == 2, "asked for in vain"
+    assert replica.content._links.enclosing
+
+
+@pytest.mark.parametrize("note", [enclose(image(CONFIG, ())), "junk"])
+async def test_a_link_that_encloses_something_else_is_a_link(backing: MemoryDriver, note: str) -> None:
+    await write_noted_link(backing, layout.revision_link(NAME, DIGEST), DIGEST, note)
+    assert (await Replica(backing).repository.get_manifest(DIGEST)).body == MANIFEST
+
+
+async def test_a_deleted_manifest_is_not_served_from_its_link(backing: MemoryDriver) -> None:
+    await ContentStore(backing).repository(NAME).delete_manifest(DIGEST)
+    with pytest.raises(ManifestUnknown):
+        await Replica(backing).repository.get_manifest(DIGEST)
 
 
 async def test_calls_of_a_cold_blob(backing: MemoryDriver) -> None:
@@ -150,7 +179,9 @@ class Together:
 @pytest.mark.parametrize("thrift", [REPLICA, WRITER], ids=["replica", "writer"])
 async def test_what_gates_and_what_is_gated_are_asked_at_once(backing: MemoryDriver, thrift: Thrift) -> None:
     def repository() -> LocalRepository:
-        return ContentStore(Counted(backing, Together()), thrift=thrift).repository(NAME)
+        content = ContentStore(Counted(backing, Together()), thrift=thrift)
+        content._links.enclosing = False
+        return content.repository(NAME)
 
     await repository().get_manifest(DIGEST)
     assert await read_blob(repository(), LAYER) == LAYERS[0]
@@ -314,7 +345,7 @@ async def test_the_faults_of_what_is_not_ours_do_not_show(backing: MemoryDriver)
     with pytest.raises(Unavailable):
         await replica.repository.open_blob(LAYER)
     replica = Replica(backing)
-    replica.record.failing["read", "/link"] = Unavailable("no")
+    replica.record.failing["open", "/link"] = replica.record.failing["read", "/link"] = Unavailable("no")
     for call in (replica.repository.open_blob(LAYER), replica.repository.get_manifest(DIGEST)):
         with pytest.raises(Unavailable):
             await call

@@ -36,12 +36,16 @@ class UploadGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """size in bytes; etag as sent, with quotes; modified and date (of the answer) in seconds since 1970."""
+    """size in bytes; etag as sent, with quotes; modified and date (of the answer) in seconds since 1970.
+
+    note: see StorageDriver.put_noted.
+    """
 
     size: int
     etag: str
     modified: float
     date: float
+    note: str = ""
 
 
 class Body(Protocol):
@@ -119,11 +123,12 @@ class Bucket(Protocol):
         if_absent: bool = False,
         if_match: str | None = None,
         sha256: bytes | None = None,
+        note: str = "",
     ) -> str:
-        """Returns the ETag. sha256: sent as x-amz-checksum-sha256; without it a CRC32 is sent."""
+        """Returns the ETag. sha256: sent as x-amz-checksum-sha256; without it a CRC32 is sent. note: as metadata."""
 
-    async def copy(self, source: str, target: str, *, size: int) -> None:
-        """On the server's side, of at most 5 GiB; also onto itself (which renews its time)."""
+    async def copy(self, source: str, target: str, *, size: int, note: str = "") -> None:
+        """On the server's side, of at most 5 GiB; also onto itself (which renews its time). note: what it has then."""
 
     async def delete(self, key: str, *, if_match: str | None = None) -> None: ...
 

@@ -37,10 +37,13 @@ class Copier:
     at_once: int
     clock: Callable[[], float] = time.monotonic
 
-    async def copy(self, source: str, target: str, size: int) -> None:
-        """Copy an object of `size` bytes, also onto itself. Raises ObjectNotFound."""
+    async def copy(self, source: str, target: str, size: int, *, note: str = "") -> None:
+        """Copy an object of `size` bytes, also onto itself. Raises ObjectNotFound.
+
+        note: for the copy; what has one is small, and copied in one request.
+        """
         if size <= min(self.threshold, LARGEST_COPY):
-            await self.bucket.copy(source, target, size=size)
+            await self.bucket.copy(source, target, size=size, note=note)
             return
         id = await self.bucket.create_upload(target, checksums=False)
         try:

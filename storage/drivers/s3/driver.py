@@ -50,6 +50,7 @@ class S3Driver(StorageDriver):
         self._bucket = bucket
         self._keys = Keys(settings.rootdirectory)
         self._lister = Lister(bucket, self._keys)
+        self._notes = not settings.keyid  # they are metadata, which S3 does not encrypt with the key
         self._threads = Threads("s3", _HASHING)
         self._ahead = LookAhead()
         self._probe = Probe(bucket, self._keys.of(_SCRATCH))
@@ -108,6 +109,9 @@ class S3Driver(StorageDriver):
     ) -> str:
         whole = self._keys.of(key)
         return await self._finish(self._put(whole, data, if_absent, if_version))
+
+    async def put_noted(self, key: str, data: bytes, note: str) -> None:
+        await self._finish(self._bucket.put(self._keys.of(key), data, note=note if self._notes else ""))
 
     async def _put(self, whole: str, data: bytes, if_absent: bool, if_version: str | None) -> str:
         if not if_absent and if_version is None:
@@ -202,7 +206,8 @@ class S3Driver(StorageDriver):
         await self._finish(self._touch(self._keys.of(key)))
 
     async def _touch(self, whole: str) -> None:
-        await self._copier.copy(whole, whole, (await self._bucket.head(whole)).size)
+        found = await self._bucket.head(whole)
+        await self._copier.copy(whole, whole, found.size, note=found.note)
 
     # Stages: a stage's name is its key
 

@@ -48,6 +48,7 @@ class S3Reader(ObjectReader):
         self.span = body.span
         self._bucket = bucket
         self._key = key
+        self.note = body.head.note
         self._etag = body.head.etag
         self._body: Body | None = body
         self._shared = ahead

@@ -38,6 +38,8 @@ _IN_LOOP = 256 << 10
 _COPIED = 8 << 20
 """Bytes a second that a store copies at least, of all copies side by side: a small one answers them all at the end."""
 
+_NOTE = "x-amz-meta-moorage"
+
 _LONGEST = 7 * 86_400
 """Seconds: S3's bound for a presigned URL."""
 
@@ -109,8 +111,9 @@ class RestBucket:
         if_absent: bool = False,
         if_match: str | None = None,
         sha256: bytes | None = None,
+        note: str = "",
     ) -> str:
-        headers = dict(self._made)
+        headers = self._made | _noted(note)
         if sha256 is not None:
             headers["x-amz-checksum-sha256"] = b64encode(sha256).decode()
         else:
@@ -130,8 +133,9 @@ class RestBucket:
         )
         return self._etag(request, await self._calls.ask(request))
 
-    async def copy(self, source: str, target: str, *, size: int) -> None:
-        headers = self._made | {"x-amz-copy-source": self._source(source), "x-amz-metadata-directive": "REPLACE"}
+    async def copy(self, source: str, target: str, *, size: int, note: str = "") -> None:
+        headers = self._made | _noted(note)
+        headers |= {"x-amz-copy-source": self._source(source), "x-amz-metadata-directive": "REPLACE"}
         patience = self._settings.readtimeout + size / _COPIED
         await self._calls.ask(Request(errors.COPY, "PUT", target, headers=headers, missing=source, patience=patience))
 
@@ -304,7 +308,7 @@ class RestBucket:
         except ValueError as exc:
             raise Malformed("an object without its time") from exc
         date = self._calls.clock.observe(headers.get("Date", ""))
-        return Head(size, headers.get("ETag", ""), modified, date)
+        return Head(size, headers.get("ETag", ""), modified, date, headers.get(_NOTE, ""))
 
     def _read(self, request: Request, answer: Answer, parse: Callable[[bytes], T]) -> T:
         try:
@@ -333,6 +337,10 @@ def _made_with(settings: S3Settings) -> dict[str, str]:
     if settings.objectacl != "private":
         headers["x-amz-acl"] = settings.objectacl
     return headers
+
+
+def _noted(note: str) -> dict[str, str]:
+    return {_NOTE: note} if note else {}
 
 
 async def _crc32(data: bytes | bytearray | memoryview) -> str:

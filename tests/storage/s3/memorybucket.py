@@ -28,6 +28,7 @@ class Stored:
     data: bytes
     etag: str
     modified: float
+    note: str = ""
 
 
 @dataclass
@@ -126,11 +127,11 @@ class MemoryBucket:
         return self.objects[key]
 
     def _head(self, stored: Stored) -> Head:
-        return Head(len(stored.data), stored.etag, float(int(stored.modified)), time.time())
+        return Head(len(stored.data), stored.etag, float(int(stored.modified)), time.time(), stored.note)
 
-    def store(self, key: str, data: bytes, etag: str = "") -> str:
+    def store(self, key: str, data: bytes, etag: str = "", note: str = "") -> str:
         etag = etag or f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
-        self.objects[key] = Stored(data, etag, time.time() - self.ages)
+        self.objects[key] = Stored(data, etag, time.time() - self.ages, note)
         parts = key.split("/")
         self.folders.update("/".join(parts[:n]) for n in range(1, len(parts)))
         return etag
@@ -173,20 +174,21 @@ class MemoryBucket:
         if_absent: bool = False,
         if_match: str | None = None,
         sha256: bytes | None = None,
+        note: str = "",
     ) -> str:
         fault = await self._call("put", key)
         if sha256 is not None and hashlib.sha256(data).digest() != sha256:
             raise Unavailable("the storage refuses a checksum")
         self._check(key, if_absent, if_match)
-        etag = self.store(key, bytes(data))
+        etag = self.store(key, bytes(data), note=note)
         self._raise(fault, key)
         return etag
 
-    async def copy(self, source: str, target: str, *, size: int) -> None:
+    async def copy(self, source: str, target: str, *, size: int, note: str = "") -> None:
         fault = await self._call("copy", target)
         stored = self._found(source)
         assert size == len(stored.data) <= 5 << 30
-        self.store(target, stored.data)
+        self.store(target, stored.data, note=note)
         self._raise(fault, target)
 
     async def delete(self, key: str, *, if_match: str | None = None) -> None:

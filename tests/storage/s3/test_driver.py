@@ -1,14 +1,16 @@
 """S3Driver: the whole contract on a bucket in memory and on real servers, and what it costs in calls."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from storage.driver import StorageDriver
+from storage.drivers.s3.driver import S3Driver
 from storage.testing import DriverContract, ListingContract
 from storage.testing.tools import DriverFixtures
 from tests.s3.servers import S3Server
-from tests.storage.s3.conftest import CHUNKSIZE, MemoryStore, RawStore, ServerStore
+from tests.storage.s3.conftest import CHUNKSIZE, SETTINGS, MemoryStore, RawStore, ServerStore
 from tests.storage.s3.memorybucket import MemoryBucket
 
 
@@ -112,3 +114,12 @@ class TestMoto(S3Contract):
     @pytest.fixture
     def store(self, moto: S3Server) -> RawStore:
         return ServerStore(moto)
+
+
+@pytest.mark.parametrize(("keyid", "kept"), [("", True), ("arn:k", False)])
+async def test_notes_are_kept_where_no_key_is_to_encrypt_them(bucket: MemoryBucket, keyid: str, kept: bool) -> None:
+    driver = S3Driver(replace(SETTINGS, encrypt=bool(keyid), keyid=keyid), bucket)
+    await driver.put_noted("a", b"b", "note")
+    async with await driver.open("a") as reader:
+        assert reader.note == ("note" if kept else "")
+    await driver.aclose()

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trustme
 
+from storage.driver import LARGEST_NOTE
 from storage.drivers.s3 import calls
 from storage.drivers.s3.bucket import Body, Part, PerhapsOurs, UploadGone
 from storage.drivers.s3.calls import Retries
@@ -141,6 +142,19 @@ async def test_copies(bucket: RestBucket) -> None:
     assert await content(bucket, target) == b"bytes"
     with pytest.raises(ObjectNotFound):
         await bucket.copy(key(bucket, "none"), target, size=5)
+
+
+async def test_notes(bucket: RestBucket) -> None:
+    """They come with every answer about the object, until it is written without one."""
+    name, note = key(bucket, "noted"), "+/" + "a" * (LARGEST_NOTE - 3) + "="
+    await bucket.put(name, b"bytes", note=note)
+    for noted in (True, False):
+        for _ in range(2):
+            body = await bucket.get(name, 0, 1)
+            await body.aclose()
+            assert body.head.note == (await bucket.head(name)).note == (note if noted else "")
+            await bucket.copy(name, name, size=5, note=note if noted else "")
+        await bucket.put(name, b"bytes")
 
 
 async def test_lists(bucket: RestBucket) -> None:
