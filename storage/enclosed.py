@@ -2,7 +2,8 @@
 
 The link is what gates a manifest, and has to be read anyway; so there is nothing to go out of step. Whoever deletes the
 link, distribution too, deletes the copy with it; a link that distribution has written has none, and then the bytes are
-read from the blob, which is always there. What does not agree with the digest is as if it were not there.
+read from the blob, which counts. What does not agree with the digest is as if it were not there. Only a registry that
+writes nothing reads the copy: others are asked by who may push or fetch again what is lost.
 """
 
 import zlib

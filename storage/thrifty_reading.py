@@ -3,9 +3,9 @@
 What cannot be left out is asked at once: the link and what it most likely names. What was asked of an object whose link
 then is missing is dropped unseen, error or bytes. Left out is, for as long as `linkttl` allows, the link (linkcache.py:
 it was read lately, or a manifest that was served vouches for it), and in a read-only registry the size, which a digest
-fixes. The link of a manifest may enclose it (enclosed.py): where the last one did, nothing is asked beside the next.
-A tag is read every time. A HEAD of a blob is never answered from memory by a registry that takes pushes: clients skip
-an upload for it.
+fixes; and the link of a manifest may enclose it there (enclosed.py): where the last one did, nothing is asked beside
+the next. A tag is read every time. A registry that takes pushes answers no HEAD of a blob from memory, and gives no
+manifest that is enclosed: whoever finds it skips an upload that would have healed lost bytes.
 """
 
 import asyncio
@@ -136,11 +136,14 @@ class ThriftyReading(Reading):
         if (known := self._links.get(link)) is not None:
             return await self._vouching(await self._stored(known.target), known.asked)
         asked = self._links.clock()
-        if not self._links.enclosing:
-            return await self._vouching(await self._at_once(link, self._revision(link), digest, self._stored), asked)
-        target = await self._revision(link)
-        self._links.keep(link, target, asked)
-        return await self._vouching(await self._stored(target), asked)
+        if self._read_only and self._links.enclosing:
+            target = await self._revision(link)
+            self._links.keep(link, target, asked)
+            stored = await self._stored(target)
+        else:
+            reading = self._revision(link) if self._read_only else read_link(self._driver, link)
+            stored = await self._at_once(link, reading, digest, self._stored)
+        return await self._vouching(stored, asked)
 
     async def _revision(self, link: str) -> Digest:
         """What the link names; the manifest is known from here on, if it is enclosed. Raises ObjectNotFound."""

@@ -124,6 +124,17 @@ async def test_a_link_that_encloses_something_else_is_a_link(backing: MemoryDriv
     assert (await Replica(backing).repository.get_manifest(DIGEST)).body == MANIFEST
 
 
+async def test_only_a_replica_gives_what_is_enclosed_while_the_bytes_are_lost(backing: MemoryDriver) -> None:
+    """Whoever pushes, or fetches from an upstream, is told, and heals them."""
+    await backing.delete(layout.blob_data(DIGEST))
+    assert (await Replica(backing).repository.get_manifest(DIGEST)).body == MANIFEST
+    writer = ContentStore(backing).repository(NAME)
+    with pytest.raises(ManifestUnknown):
+        await writer.get_manifest(DIGEST)
+    await writer.put_manifest(V1, IMAGE_MANIFEST, MANIFEST)
+    assert (await writer.get_manifest(DIGEST)).body == MANIFEST
+
+
 async def test_a_deleted_manifest_is_not_served_from_its_link(backing: MemoryDriver) -> None:
     await ContentStore(backing).repository(NAME).delete_manifest(DIGEST)
     with pytest.raises(ManifestUnknown):

@@ -4,8 +4,8 @@ Rules:
 - Keys are the whole keys of objects; the driver has put rootdirectory before them.
 - Errors are those of storage.errors, translated in errors.py, around the iteration of bodies too: ObjectNotFound (404
   of a key), PreconditionFailed (412, and 409 of a conditional write), RangeNotSatisfiable (416), Unavailable for all
-  else (its text has no keys, hosts or secrets; the log line has what an operator needs), NoConditions among it;
-  UploadGone for an upload id that the store does not know.
+  else (its text has no keys, hosts or secrets; the log line has what an operator needs), NoConditions and Refused among
+  it; UploadGone for an upload id that the store does not know.
 - What is safe to repeat is repeated with jitter and a cap (503 SlowDown, 500, time-outs, resets). A condition that is
   refused at a repeat may have been met by our own first try: PerhapsOurs, and the caller compares.
 """
@@ -28,6 +28,10 @@ class NoConditions(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the registry's storage refuses conditional requests")
+
+
+class Refused(Unavailable):
+    """The store will not do it, now or a moment later."""
 
 
 class UploadGone(Exception):

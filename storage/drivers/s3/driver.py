@@ -9,12 +9,14 @@
   the last two is found by unfinished.py.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
 
 from storage.driver import CallSeen, ObjectInfo, ObjectReader, Stage, StageInfo, StorageDriver, Tap, Unfinished
-from storage.drivers.s3.bucket import Bucket, PerhapsOurs
+from storage.drivers.s3.bucket import Bucket, PerhapsOurs, Refused
 from storage.drivers.s3.contents import Contents
 from storage.drivers.s3.copies import Copier
 from storage.drivers.s3.keys import Keys
@@ -29,6 +31,7 @@ from storage.drivers.threads import Threads
 from storage.errors import ObjectNotFound, OffsetMismatch, PreconditionFailed, RangeNotSatisfiable
 from storage.ranges import RangeRequest
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SCRATCH = "docker/registry/v2/_moorage"
@@ -111,7 +114,17 @@ class S3Driver(StorageDriver):
         return await self._finish(self._put(whole, data, if_absent, if_version))
 
     async def put_noted(self, key: str, data: bytes, note: str) -> None:
-        await self._finish(self._bucket.put(self._keys.of(key), data, note=note if self._notes else ""))
+        await self._finish(self._put_noted(self._keys.of(key), data, note))
+
+    async def _put_noted(self, whole: str, data: bytes, note: str) -> None:
+        if self._notes:
+            with suppress(Refused):  # there are stores that take little metadata, or none
+                await self._bucket.put(whole, data, note=note)
+                return
+        await self._bucket.put(whole, data)
+        if self._notes:
+            self._notes = False
+            log.warning("the S3 store takes no metadata of %d bytes: manifests by digest cost a call more", len(note))
 
     async def _put(self, whole: str, data: bytes, if_absent: bool, if_version: str | None) -> str:
         if not if_absent and if_version is None:
@@ -207,7 +220,7 @@ class S3Driver(StorageDriver):
 
     async def _touch(self, whole: str) -> None:
         found = await self._bucket.head(whole)
-        await self._copier.copy(whole, whole, found.size, note=found.note)
+        await self._copier.copy(whole, whole, found.size, note=found.note if self._notes else "")
 
     # Stages: a stage's name is its key
 

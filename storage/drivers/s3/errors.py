@@ -15,7 +15,7 @@ from enum import Enum
 
 import aiohttp
 
-from storage.drivers.s3.bucket import NoConditions, UploadGone
+from storage.drivers.s3.bucket import NoConditions, Refused, UploadGone
 from storage.drivers.s3.xml import ErrorAnswer, Malformed
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, StorageFull, Unavailable
 
@@ -161,7 +161,8 @@ def translate(fault: Fault, operation: Operation, bucket: str, key: str, *, cond
     log.error(describe(fault, operation, bucket))
     if fault.code in _FULL or fault.status == 507:
         return StorageFull()
-    return Unavailable(_sentence(fault))
+    refused = fault.status and remedy(fault) is not Remedy.REPEAT
+    return (Refused if refused else Unavailable)(_sentence(fault))
 
 
 def _expected(fault: Fault, operation: Operation, key: str, conditional: bool) -> Exception | None:

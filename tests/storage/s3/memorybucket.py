@@ -15,8 +15,8 @@ import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from storage.driver import CallSeen
-from storage.drivers.s3.bucket import Body, Head, Listed, Page, Part, Upload, UploadGone
+from storage.driver import LARGEST_NOTE, CallSeen
+from storage.drivers.s3.bucket import Body, Head, Listed, Page, Part, Refused, Upload, UploadGone
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, Unavailable
 from storage.ranges import ByteRange, RangeRequest
 
@@ -91,6 +91,7 @@ class MemoryBucket:
         self.bodies: list[MemoryBody] = []
         self.piece = 64 << 10
         self.tree = tree
+        self.largest_note = LARGEST_NOTE
         self.conditions = conditions
         self.ages = 0.0
         self._page = page
@@ -177,6 +178,8 @@ class MemoryBucket:
         note: str = "",
     ) -> str:
         fault = await self._call("put", key)
+        if len(note) > self.largest_note:
+            raise Refused
         if sha256 is not None and hashlib.sha256(data).digest() != sha256:
             raise Unavailable("the storage refuses a checksum")
         self._check(key, if_absent, if_match)

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 
 from storage.driver import StorageDriver
+from storage.drivers.s3.bucket import Refused
 from storage.drivers.s3.driver import S3Driver
+from storage.errors import Unavailable
 from storage.testing import DriverContract, ListingContract
 from storage.testing.tools import DriverFixtures
 from tests.s3.servers import S3Server
 from tests.storage.s3.conftest import CHUNKSIZE, SETTINGS, MemoryStore, RawStore, ServerStore
-from tests.storage.s3.memorybucket import MemoryBucket
+from tests.storage.s3.memorybucket import Fault, MemoryBucket
 
 
 class OnS3(DriverFixtures):
@@ -122,4 +124,31 @@ async def test_notes_are_kept_where_no_key_is_to_encrypt_them(bucket: MemoryBuck
     await driver.put_noted("a", b"b", "note")
     async with await driver.open("a") as reader:
         assert reader.note == ("note" if kept else "")
+    bucket.store("root/a", b"b", note="older")
+    await driver.touch("a")
+    assert bucket.objects["root/a"].note == ("older" if kept else "")
     await driver.aclose()
+
+
+async def test_a_store_that_refuses_notes_gets_none(
+    bucket: MemoryBucket, driver: S3Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenStack's Swift takes 256 bytes unless set."""
+    bucket.largest_note = 256
+    for key in ("a", "b", "c"):
+        await driver.put_noted(key, b"data", "n" * 300)
+        assert bucket.objects[f"root/{key}"].data == b"data"
+    assert bucket.verbs() == ["put", "put", "put", "put"], "asked for once"
+    assert [record.getMessage() for record in caplog.records] == [
+        "the S3 store takes no metadata of 300 bytes: manifests by digest cost a call more"
+    ]
+
+
+@pytest.mark.parametrize("error", [Refused, Unavailable])
+async def test_a_fault_says_nothing_about_notes(bucket: MemoryBucket, driver: S3Driver, error: type[Exception]) -> None:
+    """Refused it may be for its credentials: then it is without a note, too."""
+    bucket.faults.append(Fault("put", error=error, times=2 if error is Refused else 1))
+    with pytest.raises(Unavailable):
+        await driver.put_noted("a", b"b", "note")
+    await driver.put_noted("a", b"b", "note")
+    assert bucket.objects["root/a"].note == "note"

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from storage.drivers.s3 import errors
-from storage.drivers.s3.bucket import UploadGone
+from storage.drivers.s3.bucket import Refused, UploadGone
 from storage.drivers.s3.errors import Fault, Operation, Remedy, describe, remedy, translate
 from storage.drivers.s3.xml import ErrorAnswer, Malformed
 from storage.errors import ObjectNotFound, PreconditionFailed, RangeNotSatisfiable, StorageFull, Unavailable
@@ -32,9 +32,9 @@ def error(fault: Fault, operation: Operation = errors.GET, *, conditional: bool 
         (of(404, "NoSuchKey"), errors.GET, False, ObjectNotFound),
         (of(404, "NoSuchVersion"), errors.GET, False, ObjectNotFound),
         (of(404), errors.HEAD, False, ObjectNotFound),
-        (of(404), errors.GET, False, Unavailable),  # a proxy's, or another server's
-        (of(404, "NoSuchBucket"), errors.GET, False, Unavailable),
-        (of(404, "NoSuchBucket"), errors.PUT, True, Unavailable),
+        (of(404), errors.GET, False, Refused),  # a proxy's, or another server's
+        (of(404, "NoSuchBucket"), errors.GET, False, Refused),
+        (of(404, "NoSuchBucket"), errors.PUT, True, Refused),
         (of(404, "NoSuchKey"), errors.PUT, True, PreconditionFailed),
         (of(404, "NoSuchKey"), errors.DELETE, True, ObjectNotFound),
         (of(404, "NoSuchUpload"), errors.COMPLETE, False, UploadGone),
@@ -43,15 +43,15 @@ def error(fault: Fault, operation: Operation = errors.GET, *, conditional: bool 
         (of(412), errors.HEAD, False, PreconditionFailed),
         (of(409, "ConditionalRequestConflict"), errors.PUT, True, PreconditionFailed),
         (of(409, "OperationAborted"), errors.PUT, False, Unavailable),
-        (of(409, "BucketNotEmpty"), errors.PUT, True, Unavailable),
+        (of(409, "BucketNotEmpty"), errors.PUT, True, Refused),
         (of(416, "InvalidRange"), errors.GET, False, RangeNotSatisfiable),
-        (of(403, "AccessDenied"), errors.GET, False, Unavailable),
-        (of(403), errors.HEAD, False, Unavailable),
-        (of(400, "InvalidRequest"), errors.PUT, False, Unavailable),
+        (of(403, "AccessDenied"), errors.GET, False, Refused),
+        (of(403), errors.HEAD, False, Refused),
+        (of(400, "InvalidRequest"), errors.PUT, False, Refused),
         (of(507), errors.PUT, False, StorageFull),
         (of(400, "QuotaExceeded"), errors.PUT, False, StorageFull),
         (of(503, "SlowDown"), errors.GET, False, Unavailable),
-        (of(301), errors.GET, False, Unavailable),
+        (of(301), errors.GET, False, Refused),
         (of(200, "InternalError"), errors.COMPLETE, False, Unavailable),
     ],
 )
