@@ -251,5 +251,5 @@ def _base_url(config: Config) -> str:
 
 
 async def _nobody_listens(request: Request, exc: Exception) -> Response:
-    """The client has left in the middle of its body: whatever is said here is heard by nobody."""
-    return Response(None, 400)
+    """The client has left in the middle of its body: heard by nobody, and logged as distribution and nginx do."""
+    return Response(None, 499)

@@ -1,5 +1,6 @@
 """create_app: a plain ASGI app, alone, below another, behind a prefix, under a name of its own."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
@@ -94,6 +96,22 @@ async def test_without_an_access_log(caplog: pytest.LogCaptureFixture) -> None:
     async with client(create_app(replace(config, log=LogConfig(accesslog=AccessLogConfig(disabled=True))))) as http:
         await http.get("/v2/")
     assert "registry.access" not in [record.name for record in caplog.records]
+
+
+async def test_a_client_that_leaves_within_its_body_made_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    """A status of its own tells it in logs and metrics from what a client has done wrong."""
+    caplog.set_level(logging.INFO, "registry.access")
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield b"a part"
+        raise ClientDisconnect
+
+    async with client(create_app(Config(storage=MEMORY))) as http:
+        location = (await http.post("/v2/a/b/blobs/uploads/")).headers["Location"]
+        assert (await http.patch(location, content=cut())).status_code == 499
+        assert (await http.get(location)).headers["Range"] == "0-5"
+    assert "PATCH" in caplog.text
+    assert " 499" in caplog.text
 
 
 def test_no_htpasswd_file_says_how_to_make_one(tmp_path: Path) -> None:
