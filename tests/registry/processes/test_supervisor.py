@@ -25,14 +25,14 @@ def work(number, up, beat):
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     {body}
 def say(*words):
-    print(*words, flush=True)
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # whole: print writes in pieces, and others between
 watch = supervisor.Supervisor(
     2,
     work,
     up=lambda: say("up"),
     failed=lambda exc: say("failed", exc),
     stopping=lambda: say("stopping"),
-    ending=2.0,
+    ending=4.0,
 )
 try:
     say("returned", watch.run())
@@ -71,7 +71,7 @@ def test_first_worker_that_does_not_start(body: str, said: list[str]) -> None:
 @pytest.mark.parametrize("number", [0, 1])
 def test_worker_that_does_not_live(number: int) -> None:
     """The other one ends well."""
-    body = f"up(); number == {number} and os._exit(3); signal.pause(); print('ended', flush=True)"
+    body = f"up(); number == {number} and os._exit(3); signal.pause(); say('ended')"
     *before, ended, verdict = supervised(body)
     assert verdict == f"worker {number} ended at once 5 times in a row, the last time it ended with exit code 3"
     assert ended == "ended"
