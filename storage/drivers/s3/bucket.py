@@ -31,7 +31,7 @@ class NoConditions(Unavailable):
 
 
 class Refused(Unavailable):
-    """The store will not do it, now or a moment later."""
+    """The store takes no such request, from anybody."""
 
 
 class UploadGone(Exception):

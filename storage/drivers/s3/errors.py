@@ -98,6 +98,8 @@ _REPEAT_CODES = frozenset(
     }
 )
 _REPEAT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_REFUSALS = frozenset({400, 413, 431, 501})
+"""Of what a request is: not of who asks, when and where."""
 _STALE_CREDENTIALS = frozenset(
     {
         "ExpiredToken",
@@ -161,7 +163,7 @@ def translate(fault: Fault, operation: Operation, bucket: str, key: str, *, cond
     log.error(describe(fault, operation, bucket))
     if fault.code in _FULL or fault.status == 507:
         return StorageFull()
-    refused = fault.status and remedy(fault) is not Remedy.REPEAT
+    refused = fault.status in _REFUSALS and remedy(fault) is Remedy.NONE
     return (Refused if refused else Unavailable)(_sentence(fault))
 
 

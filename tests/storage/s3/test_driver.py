@@ -146,7 +146,7 @@ async def test_a_store_that_refuses_notes_gets_none(
 
 @pytest.mark.parametrize("error", [Refused, Unavailable])
 async def test_a_fault_says_nothing_about_notes(bucket: MemoryBucket, driver: S3Driver, error: type[Exception]) -> None:
-    """Refused it may be for its credentials: then it is without a note, too."""
+    """What is refused without a note, too, is not refused for it."""
     bucket.faults.append(Fault("put", error=error, times=2 if error is Refused else 1))
     with pytest.raises(Unavailable):
         await driver.put_noted("a", b"b", "note")
