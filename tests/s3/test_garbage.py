@@ -142,6 +142,10 @@ class Aged(Spied):
         self._old.discard(key)
         return version
 
+    async def put_noted(self, key: str, data: bytes, note: str) -> None:
+        await super().put_noted(key, data, note)
+        self._old.discard(key)
+
     async def move(self, source: str, target: str, size: int) -> None:
         await super().move(source, target, size)
         self._old.discard(target)

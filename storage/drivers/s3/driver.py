@@ -11,7 +11,6 @@
 
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
 
@@ -117,12 +116,13 @@ class S3Driver(StorageDriver):
         await self._finish(self._put_noted(self._keys.of(key), data, note))
 
     async def _put_noted(self, whole: str, data: bytes, note: str) -> None:
-        if self._notes:
-            with suppress(Refused):  # there are stores that take little metadata, or none
-                await self._bucket.put(whole, data, note=note)
-                return
-        await self._bucket.put(whole, data)
-        if self._notes:
+        if not self._notes:
+            await self._bucket.put(whole, data)
+            return
+        try:
+            await self._bucket.put(whole, data, note=note)
+        except Refused:  # there are stores that take little metadata, or none
+            await self._bucket.put(whole, data)
             self._notes = False
             log.warning("the S3 store takes no metadata of %d bytes: manifests by digest cost a call more", len(note))
 

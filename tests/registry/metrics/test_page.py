@@ -4,9 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from registry.config.upstreams import UpstreamConfig
 from registry.metrics import catalogue
 from registry.serving.server import running
 from tests.s3.servers import S3Server
+from tests.waiting import wait_until
 
 from .serving import BLOB, LAYER, MANIFEST, ask, pull, push, workers
 from .tools import Samples, parse, total, value
@@ -41,12 +41,8 @@ def page_of(app: Application) -> Samples:
     return parse(answer.body.decode())
 
 
-def until(what: Callable[[], bool]) -> None:
-    """What ends behind an answer, such as its connection, shows a moment later."""
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+until = partial(wait_until, patience=30.0)
+"""What ends behind an answer, such as its connection, shows a moment later."""
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from storage.driver import Tap
 from storage.drivers.filesystem import FilesystemDriver
 from storage.errors import OffsetMismatch, StorageFull
 from tests.rawsocket import RawConnection, Response, connected, request
+from tests.waiting import wait_until
 
 LOOPS: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 DATA = hashlib.shake_128(b"inlet").digest(5 << 20)
@@ -195,14 +196,6 @@ def pause(seconds: float) -> None:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def wait_until(fact: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if fact():
-            return
-        pause(0.01)
-    raise AssertionError("it never became true")
 
 
 @pytest.mark.slow
