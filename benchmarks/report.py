@@ -127,19 +127,21 @@ def page(results: Results, about: dict[str, str], plots: Sequence[str]) -> str:
 
 def highlights(results: Results) -> str:
     """The short table for the project's README."""
-    rows, last = [], None
+    rows, dates = [], {}
     for suite, name in HIGHLIGHTS:
         case = results.case(suite, name)
         if case is None:
             continue
-        last = results.suites[suite]
+        dates[suite] = results.suites[suite].date
         metric = METRICS[case.metric]
         names = (OURS, "distribution-3", "distribution-2.8", "nginx")
         cells = [shown(found.median, metric.digits) if (found := case.figure(server)) else "-" for server in names]
         rows.append([f"{suite}: {name}", metric.unit, *cells, ratio_cell(case, "distribution-3", case.metric)])
     head = ["", "", *(TITLES[name] for name in (OURS, "distribution-3", "distribution-2.8", "nginx")), "ours / v3"]
     lines = table(head, rows)
-    return "\n".join([*lines, "", conditions(last)] if last else ["No results yet."])
+    measured = ", ".join(f"{suite} {date}" for suite, date in dates.items())
+    where = "versions, machine and load of each are in [benchmarks/results](benchmarks/results/README.md)"
+    return "\n".join([*lines, "", f"Measured: {measured}; {where}."] if rows else ["No results yet."])
 
 
 def put_into(readme: str, text: str) -> str:
